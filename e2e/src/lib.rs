@@ -1,0 +1,1 @@
+//! Stories against real processes and a real nats-server; the tidy test

@@ -1,0 +1,1 @@
+//! The command line: up, serve, demo, replay, token, call, member, tail

@@ -1,0 +1,1 @@
+//! Keeps pushes until they are acknowledged: three transmissions, then inbox or dead letter

@@ -1,0 +1,1 @@
+//! Holds the clients' long connections over WebSocket and TCP

@@ -1,0 +1,1 @@
+//! Tells the members of ad-hoc discussion groups of their calls

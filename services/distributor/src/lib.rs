@@ -1,0 +1,1 @@
+//! Hands login records on to every push kind's owner of the user's partition

@@ -1,0 +1,1 @@
+//! Tells the members of flat groups of their calls

@@ -1,0 +1,1 @@
+//! Takes login records in: validates, mints login ids, stores them in LOGIN

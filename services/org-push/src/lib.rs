@@ -1,0 +1,1 @@
+//! Tells the members of an organisation's departments of the calls above them

@@ -1,0 +1,1 @@
+//! Token verification for clients and backends: JWKS, scopes, minting

@@ -1,0 +1,1 @@
+//! Finds, installs and runs a nats-server as a child process

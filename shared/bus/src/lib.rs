@@ -1,0 +1,1 @@
+//! The only owner of async-nats: publish, consume, key-value, provision

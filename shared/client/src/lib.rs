@@ -1,0 +1,1 @@
+//! The Rust client: connect, log in, reconnect, dedupe, acknowledge

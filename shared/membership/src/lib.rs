@@ -1,0 +1,1 @@
+//! Members, the weighted ring, partitions, leases and fencing

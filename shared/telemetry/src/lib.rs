@@ -1,0 +1,1 @@
+//! Logs, traces over OTLP and Prometheus metrics
