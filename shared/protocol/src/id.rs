@@ -425,6 +425,6 @@ mod tests {
         assert_eq!(distinct.len(), 8);
         assert_eq!(all[0].to_string().parse(), Ok(all[0]));
         // Pinned: an id that changes between versions would show a push twice during an upgrade.
-        assert_eq!(id("group", "c1", "l1").to_string(), "PINNED");
+        assert_eq!(id("group", "c1", "l1").to_string(), "Sfpi7PbbUIleomvyxjcljQ");
     }
 }

@@ -67,6 +67,25 @@ fn json<T: Serialize>(frame: &T) -> Vec<u8> {
     serde_json::to_vec(frame).expect("frames have no type that JSON lacks")
 }
 
+// serde_json skips ignored values without a limit on their depth; a frame has one in both encodings.
+fn json_depth(bytes: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0usize, 0, false, false);
+    for byte in bytes {
+        match (in_string, byte) {
+            (true, _) if escaped => escaped = false,
+            (true, b'\\') => escaped = true,
+            (_, b'"') => in_string = !in_string,
+            (false, b'[' | b'{') => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            (false, b']' | b'}') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
 /// A frame whose code has been read and whose body has not.
 pub(super) struct Split<'a> {
     encoding: Encoding,
@@ -88,6 +107,7 @@ impl std::fmt::Display for CodeText {
                 Some(code) => f.write_str(code.name()),
                 None => number.fmt(f),
             },
+            Self::Name(name) if Code::from_name(name).is_some() => f.write_str(name),
             // An unknown name is somebody's input: its beginning is enough.
             Self::Name(name) => write!(f, "{:?}", name.chars().take(32).collect::<String>()),
         }
@@ -114,6 +134,9 @@ impl<'a> Split<'a> {
     }
 
     fn of_json(bytes: &'a [u8]) -> Result<Self, FrameError> {
+        if json_depth(bytes) > DEPTH_MAX {
+            return Err(FrameError::Shape(format!("it is nested deeper than {DEPTH_MAX}")));
+        }
         let (name, body): (CodeText, &serde_json::value::RawValue) =
             serde_json::from_slice(bytes).map_err(|error| FrameError::Shape(error.to_string()))?;
         Ok(Self { encoding: Encoding::Json, name, body: body.get().as_bytes() })
