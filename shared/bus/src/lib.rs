@@ -1,1 +1,43 @@
-//! The only owner of async-nats: publish, consume, key-value, provision
+//! The only owner of async-nats: what services say to each other goes through here.
+//!
+//! * **What for**: [`Bus::store`] and [`Bus::store_all`] (JetStream, awaited, held over an outage), [`Bus::publish`],
+//!   [`Bus::request`] and [`Bus::subscribe`] (core), [`Bus::take_partition`] (a partition's pinned consumer),
+//!   [`Bus::watch_stream`], [`Bus::bucket`] (key-value) and [`provision()`].
+//! * **Owns** one connection per [`Bus`] (clones share it), its reply inbox, and the window of unacknowledged publishes.
+//! * **Guarantees**: a message that `store` answered with [`Stored`] is in its stream, once within the stream's duplicate
+//!   window; one that it refused may be there only if the error [is an outage](StoreError::is_outage). A partition's
+//!   messages come in stream order; again after a take-over or a lost ack (at least once). Nothing stays behind in memory
+//!   when a request times out. Memory is bounded: by bytes for what is held, by number for subscriptions, which drop the
+//!   newest when full and count it.
+//! * **Does not**: encode messages, choose partitions, decide who owns one, or retry core publishes.
+//!
+//! Start reading at [`connection`], then [`store`] and [`consume`].
+
+mod ack;
+mod api;
+mod backoff;
+pub mod config;
+pub mod connection;
+pub mod consume;
+pub mod core;
+mod duration;
+pub mod health;
+pub mod kv;
+mod metrics;
+pub mod provision;
+mod replies;
+pub mod settle;
+pub mod store;
+pub mod watch;
+
+pub use ack::Acker;
+pub use config::{Config, ConfigError};
+pub use connection::{Bus, ConnectError};
+pub use consume::{ConsumeError, Delivered, PartitionConsumer, TakeOver};
+pub use core::{Message, PublishError, Reply, RequestError, SubscribeError, Subscription};
+pub use health::Health;
+pub use kv::{Entry, Kv, KvError, KvEvent, KvWatch};
+pub use provision::{Difference, MeshInfoError, ProvisionError, Report, mesh_info, provision};
+pub use settle::Verdict;
+pub use store::{Outgoing, StoreError, Stored};
+pub use watch::{StreamEvent, StreamWatch};

@@ -1,0 +1,252 @@
+//! The JetStream API over our own reply inbox: names, requests, errors.
+
+use std::time::Duration;
+
+use async_nats::{HeaderMap, StatusCode};
+use bytes::Bytes;
+use pushmesh_protocol::name::{Bucket, Consumer, Stream};
+use serde::{Deserialize, de::DeserializeOwned};
+use tokio::time::Instant;
+
+use crate::{Bus, connection::Answered, replies::Lost};
+
+/// Subjects of the JetStream API.
+pub(crate) mod subject {
+    use super::*;
+
+    pub(crate) fn stream_info(stream: &Stream) -> String {
+        format!("$JS.API.STREAM.INFO.{stream}")
+    }
+    pub(crate) fn stream_create(stream: &Stream) -> String {
+        format!("$JS.API.STREAM.CREATE.{stream}")
+    }
+    pub(crate) fn stream_message(stream: &Stream) -> String {
+        format!("$JS.API.STREAM.MSG.GET.{stream}")
+    }
+    pub(crate) fn direct_last(stream: &Stream, subject: &str) -> String {
+        format!("$JS.API.DIRECT.GET.{stream}.{subject}")
+    }
+    pub(crate) fn consumer_create(stream: &Stream, consumer: &str, filter: &str) -> String {
+        format!("$JS.API.CONSUMER.CREATE.{stream}.{consumer}.{filter}")
+    }
+    pub(crate) fn consumer_info(stream: &Stream, consumer: &str) -> String {
+        format!("$JS.API.CONSUMER.INFO.{stream}.{consumer}")
+    }
+    pub(crate) fn consumer_delete(stream: &Stream, consumer: &str) -> String {
+        format!("$JS.API.CONSUMER.DELETE.{stream}.{consumer}")
+    }
+    pub(crate) fn consumer_unpin(stream: &Stream, consumer: &Consumer) -> String {
+        format!("$JS.API.CONSUMER.UNPIN.{stream}.{consumer}")
+    }
+    pub(crate) fn consumer_reset(stream: &Stream, consumer: &Consumer) -> String {
+        format!("$JS.API.CONSUMER.RESET.{stream}.{consumer}")
+    }
+    pub(crate) fn consumer_next(stream: &Stream, consumer: &Consumer) -> String {
+        format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}")
+    }
+    pub(crate) fn keys(bucket: &Bucket, filter: &str) -> String {
+        format!("$KV.{bucket}.{filter}")
+    }
+}
+
+/// Error codes of the JetStream API that decide something here.
+pub(crate) mod code {
+    pub(crate) const CONSUMER_NOT_FOUND: u64 = 10014;
+    pub(crate) const STREAM_NOT_FOUND: u64 = 10059;
+    pub(crate) const STREAM_NAME_IN_USE: u64 = 10058;
+    pub(crate) const MESSAGE_TOO_LARGE: u64 = 10054;
+    pub(crate) const MESSAGE_NOT_FOUND: u64 = 10037;
+    pub(crate) const WRONG_LAST_SEQUENCE: u64 = 10071;
+    pub(crate) const WRONG_LAST_SEQUENCE_CONSTANT: u64 = 10164;
+    /// The stream could not store it: mostly because it is full.
+    pub(crate) const STORE_FAILED: u64 = 10077;
+    pub(crate) const CONSUMER_EXISTS: u64 = 10148;
+    pub(crate) const CONSUMER_NAME_IN_USE: u64 = 10013;
+}
+
+/// The server's word on why it did not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, thiserror::Error)]
+#[error("{description} ({err_code})")]
+pub(crate) struct ApiError {
+    #[serde(default)]
+    pub code: u64,
+    #[serde(default)]
+    pub err_code: u64,
+    #[serde(default)]
+    pub description: String,
+}
+
+impl ApiError {
+    /// Passes by itself: no leader, an election, a server that is still starting.
+    pub(crate) fn is_passing(&self) -> bool {
+        // 503 is also the code of a full stream, which does not pass by itself.
+        match self.err_code {
+            // Cluster incomplete, no peers, not active, not assigned, not available, not leader; insufficient resources;
+            // raft; stream or consumer offline; expected sequence not ready; too many requests; member change.
+            10004..=10009 | 10023 | 10041 | 10118 | 10119 | 10163 | 10167 | 10202 => true,
+            code::STORE_FAILED => !self.is_full(),
+            _ => self.code == 503 && !self.is_full(),
+        }
+    }
+
+    /// The stream, or the storage the server may use, is full.
+    pub(crate) fn is_full(&self) -> bool {
+        match self.err_code {
+            // Account, storage and memory resources exceeded.
+            10002 | 10028 | 10047 => true,
+            code::STORE_FAILED => self.description.contains("maximum") || self.description.contains("exceeded"),
+            _ => false,
+        }
+    }
+}
+
+/// Why an API request brought no result.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum CallError {
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// Nobody answers for it: no such stream, or its leader is away.
+    #[error("no responders")]
+    NoResponders,
+    #[error("no answer in time")]
+    Timeout,
+    #[error("NATS is away")]
+    Lost,
+    #[error("unreadable answer: {0}")]
+    Unreadable(String),
+}
+
+impl CallError {
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            Self::Api(error) => error.is_passing(),
+            Self::NoResponders | Self::Timeout | Self::Lost => true,
+            Self::Unreadable(_) => false,
+        }
+    }
+
+    pub(crate) fn has_code(&self, code: u64) -> bool {
+        matches!(self, Self::Api(error) if error.err_code == code)
+    }
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    error: Option<ApiError>,
+}
+
+/// Reads an API answer: its error, or itself.
+pub(crate) fn read<T: DeserializeOwned>(payload: &[u8]) -> Result<T, CallError> {
+    let unreadable = |error: serde_json::Error| CallError::Unreadable(error.to_string());
+    if let Some(error) = serde_json::from_slice::<Envelope>(payload).map_err(unreadable)?.error {
+        return Err(CallError::Api(error));
+    }
+    serde_json::from_slice(payload).map_err(unreadable)
+}
+
+impl Bus {
+    /// One try of a JetStream request or publish, within `timeout`.
+    pub(crate) async fn ask(
+        &self,
+        subject: &str,
+        headers: Option<HeaderMap>,
+        payload: Bytes,
+        timeout: Duration,
+    ) -> Result<async_nats::Message, CallError> {
+        let asked = Instant::now();
+        let mut waiting = self.inner.replies.expect();
+        let reply = waiting.subject().as_str().to_owned();
+        let client = &self.inner.client;
+        let answer = async {
+            let said = match headers {
+                Some(headers) => {
+                    client.publish_with_reply_and_headers(subject.to_owned(), reply, headers, payload).await
+                }
+                None => client.publish_with_reply(subject.to_owned(), reply, payload).await,
+            };
+            said.map_err(|_| Lost)?;
+            waiting.answer().await
+        };
+        match tokio::time::timeout(timeout, answer).await {
+            Ok(Ok(message)) if message.status == Some(StatusCode::NO_RESPONDERS) => Err(CallError::NoResponders),
+            Ok(Ok(message)) => {
+                self.note_answer(Answered::Yes);
+                Ok(message)
+            }
+            Ok(Err(Lost)) => Err(CallError::Lost),
+            Err(_) => {
+                self.note_answer(Answered::No { asked });
+                Err(CallError::Timeout)
+            }
+        }
+    }
+
+    /// An API request with a JSON answer, tried again until `deadline` while its failures pass by themselves.
+    pub(crate) async fn call<T: DeserializeOwned>(
+        &self,
+        subject: &str,
+        payload: impl Into<Bytes>,
+        deadline: Instant,
+    ) -> Result<T, CallError> {
+        let payload = payload.into();
+        let mut tries = Tries::until(deadline);
+        loop {
+            let timeout = tries.this_try(self.inner.config.ack_timeout.max(Duration::from_secs(2)));
+            let error = match self.ask(subject, None, payload.clone(), timeout).await {
+                Ok(message) => match read(&message.payload) {
+                    Ok(answer) => return Ok(answer),
+                    Err(error) => error,
+                },
+                Err(error) => error,
+            };
+            if !error.is_passing() || !tries.again(self).await {
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// Tries until a deadline, with pauses; while disconnected it waits for the connection instead.
+pub(crate) struct Tries {
+    deadline: Instant,
+    backoff: crate::backoff::Backoff,
+}
+
+impl Tries {
+    pub(crate) fn until(deadline: Instant) -> Self {
+        Self { deadline, backoff: crate::backoff::Backoff::new(Duration::from_millis(500)) }
+    }
+
+    /// How long the try that begins now may take. The last one gets time enough to be answered.
+    pub(crate) fn this_try(&self, longest: Duration) -> Duration {
+        longest.min(self.deadline.saturating_duration_since(Instant::now())).max(Duration::from_millis(250))
+    }
+
+    /// Pauses; `false` when the deadline has passed.
+    pub(crate) async fn again(&mut self, bus: &Bus) -> bool {
+        let mut health = bus.health();
+        if !health.borrow().connected {
+            let connected = health.wait_for(|health| health.connected || health.closed);
+            match tokio::time::timeout_at(self.deadline, connected).await {
+                Ok(Ok(health)) if !health.closed => self.backoff.reset(),
+                _ => return false,
+            }
+        }
+        tokio::time::sleep_until((Instant::now() + self.backoff.pause()).min(self.deadline)).await;
+        Instant::now() < self.deadline
+    }
+}
+
+/// An error with its sources, for people.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,421 @@
+//! [`Bus`]: one connection, what it owns, and the task that watches over it.
+
+use std::{
+    sync::{Arc, Mutex, atomic::Ordering},
+    time::Duration,
+};
+
+use async_nats::{Client, ConnectOptions, Event, ServerError, connection::State};
+use futures_util::StreamExt;
+use pushmesh_protocol::{Instance, Token};
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    time::Instant,
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::{
+    Config, ConfigError, Health,
+    ack::{self, AckQueue},
+    backoff::{Backoff, jitter, random_token},
+    metrics::Metrics,
+    replies::Replies,
+    store::hold::HeldBytes,
+};
+
+/// A connection to NATS. Clones share it; the last one to go closes it.
+#[derive(Clone)]
+pub struct Bus {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) client: Client,
+    pub(crate) config: Config,
+    pub(crate) service: Token,
+    pub(crate) instance: Instance,
+    pub(crate) replies: Arc<Replies>,
+    pub(crate) health: watch::Sender<Health>,
+    pub(crate) window: Arc<Semaphore>,
+    pub(crate) batches: Semaphore,
+    pub(crate) held: Arc<HeldBytes>,
+    pub(crate) acks: AckQueue,
+    pub(crate) suspicion: Mutex<Suspicion>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Ends the tasks of this connection.
+    pub(crate) stop: CancellationToken,
+    _stop_on_drop: DropGuard,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("can't read nats.{field} {path}")]
+    Secret { field: &'static str, path: String, source: std::io::Error },
+    #[error("NATS at {url} refused the credentials: {reason}")]
+    Refused { url: String, reason: String },
+    #[error("no NATS server at {url} within {waited:?}: {reason}")]
+    Unreachable { url: String, waited: Duration, reason: String },
+}
+
+impl Bus {
+    /// Connects, trying again for `config.connect_wait`. Refused credentials are final at once.
+    pub async fn connect(config: &Config, service: &Token, instance: &Instance) -> Result<Bus, ConnectError> {
+        Self::open(config, service, instance, "main").await
+    }
+
+    /// One more connection of the same identity: what goes over it waits behind nothing else.
+    pub async fn dedicated(&self, role: &'static str) -> Result<Bus, ConnectError> {
+        Self::open(&self.inner.config, &self.inner.service, &self.inner.instance, role).await
+    }
+
+    pub fn service(&self) -> &Token {
+        &self.inner.service
+    }
+
+    pub fn instance(&self) -> &Instance {
+        &self.inner.instance
+    }
+
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.inner.health.subscribe()
+    }
+
+    /// Bytes one message may have, as the server said.
+    pub fn max_payload(&self) -> usize {
+        self.inner.client.max_payload()
+    }
+
+    /// Requests and publishes whose answer is awaited now.
+    pub fn awaited(&self) -> usize {
+        self.inner.replies.len()
+    }
+
+    /// Writes out what is queued, ends all subscriptions after what they have got, and closes the connection.
+    /// Returns when closed, at most 2 s later.
+    pub async fn drain(&self) {
+        let inner = &self.inner;
+        let limit = Duration::from_secs(2);
+        let _ = tokio::time::timeout(limit, async {
+            inner.acks.flush().await;
+            // Whoever was awaiting an ack gets it, or its own timeout.
+            let _ = inner.window.acquire_many(inner.config.in_flight_max as u32).await;
+        })
+        .await;
+        let mut health = self.health();
+        let closed = async {
+            let _ = inner.client.flush().await;
+            if inner.client.drain().await.is_ok() {
+                let _ = health.wait_for(|health| health.closed).await;
+            }
+        };
+        if tokio::time::timeout(limit, closed).await.is_err() {
+            tracing::warn!("NATS did not close within {limit:?}; closing anyway");
+        }
+        inner.stop.cancel();
+        inner.health.send_modify(|health| {
+            health.connected = false;
+            health.closed = true;
+        });
+    }
+
+    async fn open(
+        config: &Config,
+        service: &Token,
+        instance: &Instance,
+        role: &'static str,
+    ) -> Result<Bus, ConnectError> {
+        config.validate()?;
+        let (events, received) = mpsc::channel(1024);
+        let inbox = format!("_INBOX_{service}.{}", random_token());
+        let options = options(config, &inbox, format!("{service}/{instance}/{role}"), events).await?;
+        let client = first_connection(config, options).await?;
+
+        let stop = CancellationToken::new();
+        let metrics = Arc::new(Metrics::new());
+        let replies = Replies::new(inbox);
+        let (health, _) = watch::channel(Health { connected: true, connections: 1, ..Health::default() });
+        let acks = ack::start(client.clone(), metrics.clone(), stop.clone());
+        let bus = Bus {
+            inner: Arc::new(Inner {
+                window: Arc::new(Semaphore::new(config.in_flight_max)),
+                batches: Semaphore::new(crate::store::BATCHES_AT_ONCE),
+                held: Arc::new(HeldBytes::new(config.hold_max_bytes, metrics.clone())),
+                suspicion: Mutex::new(Suspicion::new(config.reconnect_after_timeouts)),
+                config: config.clone(),
+                service: service.clone(),
+                instance: instance.clone(),
+                client,
+                replies,
+                health,
+                acks,
+                metrics,
+                _stop_on_drop: stop.clone().drop_guard(),
+                stop,
+            }),
+        };
+        bus.start_tasks(received).await?;
+        Ok(bus)
+    }
+}
+
+async fn options(
+    config: &Config,
+    inbox: &str,
+    name: String,
+    events: mpsc::Sender<Event>,
+) -> Result<ConnectOptions, ConnectError> {
+    let mut options = ConnectOptions::new()
+        .name(name)
+        .custom_inbox_prefix(inbox)
+        .ping_interval(config.ping_interval)
+        .connection_timeout(Duration::from_secs(2))
+        .max_reconnects(None)
+        .subscription_capacity(config.subscription_capacity)
+        // ≤ 250 ms, each client its own: a restarted server is not met by all at once.
+        .reconnect_delay_callback(|attempt| {
+            Duration::from_millis(if attempt <= 1 { 10 } else { 100 }) + jitter(Duration::from_millis(150))
+        })
+        .event_callback(move |event| {
+            // Full: the watching task also looks at the connection's state by itself.
+            let _ = events.try_send(event);
+            std::future::ready(())
+        });
+    let read = async |field: &'static str, path: &std::path::Path| match tokio::fs::read_to_string(path).await {
+        Ok(text) => Ok(text.trim().to_owned()),
+        Err(source) => Err(ConnectError::Secret { field, path: path.display().to_string(), source }),
+    };
+    if let Some(path) = &config.nkey_seed_file {
+        options = options.nkey(read("nkey_seed_file", path).await?);
+    }
+    if let Some(path) = &config.token_file {
+        options = options.token(read("token_file", path).await?);
+    }
+    if let (Some(user), Some(path)) = (&config.user, &config.password_file) {
+        options = options.user_and_password(user.clone(), read("password_file", path).await?);
+    }
+    if let Some(path) = &config.credentials_file {
+        options = options.credentials_file(path).await.map_err(|source| ConnectError::Secret {
+            field: "credentials_file",
+            path: path.display().to_string(),
+            source,
+        })?;
+    }
+    if let Some(path) = &config.ca_file {
+        options = options.add_root_certificates(path.clone()).require_tls(true);
+    }
+    if let (Some(cert), Some(key)) = (&config.cert_file, &config.key_file) {
+        options = options.add_client_certificate(cert.clone(), key.clone()).require_tls(true);
+    }
+    Ok(options)
+}
+
+async fn first_connection(config: &Config, options: ConnectOptions) -> Result<Client, ConnectError> {
+    let servers: Vec<_> = config.url.split(',').map(|url| url.trim().to_owned()).collect();
+    let begun = Instant::now();
+    let mut backoff = Backoff::new(Duration::from_millis(500));
+    loop {
+        let error = match options.clone().connect(servers.as_slice()).await {
+            Ok(client) => return Ok(client),
+            Err(error) => error,
+        };
+        let reason = crate::api::chain(&error);
+        use async_nats::ConnectErrorKind as Kind;
+        match error.kind() {
+            Kind::Authentication | Kind::AuthorizationViolation | Kind::ServerParse => {
+                return Err(ConnectError::Refused { url: config.url.clone(), reason });
+            }
+            _ if begun.elapsed() >= config.connect_wait => {
+                return Err(ConnectError::Unreachable { url: config.url.clone(), waited: config.connect_wait, reason });
+            }
+            _ => tokio::time::sleep(backoff.pause()).await,
+        }
+    }
+}
+
+impl Bus {
+    async fn start_tasks(&self, events: mpsc::Receiver<Event>) -> Result<(), ConnectError> {
+        let inner = &self.inner;
+        let filter = inner.replies.filter();
+        let mut inbox = inner.client.subscribe(filter.as_str().to_owned()).await.map_err(|error| {
+            ConnectError::Refused { url: inner.config.url.clone(), reason: crate::api::chain(&error) }
+        })?;
+        let (replies, stop) = (inner.replies.clone(), inner.stop.clone());
+        tokio::spawn(async move {
+            while let Some(Some(message)) = stop.run_until_cancelled(inbox.next()).await {
+                replies.deliver(message);
+            }
+            replies.lose_all();
+        });
+        let watcher = Watcher {
+            client: inner.client.clone(),
+            replies: inner.replies.clone(),
+            health: inner.health.clone(),
+            metrics: inner.metrics.clone(),
+            connections: 1,
+        };
+        tokio::spawn(inner.stop.clone().run_until_cancelled_owned(watcher.run(events)));
+        Ok(())
+    }
+
+    /// Notes how a JetStream request went; a server that is connected but answers none gets a new connection.
+    pub(crate) fn note_answer(&self, answered: Answered) {
+        let inner = &self.inner;
+        let verdict = {
+            let mut suspicion = inner.suspicion.lock().expect("no holder of this lock can panic");
+            match answered {
+                Answered::Yes => return suspicion.clear(),
+                Answered::No { asked } => suspicion.strike(asked, Instant::now()),
+            }
+        };
+        inner.metrics.ack_timeouts.increment(1);
+        if verdict && inner.health.borrow().connected {
+            tracing::warn!(
+                rounds = inner.config.reconnect_after_timeouts,
+                "NATS answers no JetStream request: reconnecting"
+            );
+            inner.metrics.forced_reconnects.increment(1);
+            inner.health.send_modify(|health| health.forced_reconnects += 1);
+            let client = inner.client.clone();
+            tokio::spawn(async move { client.force_reconnect().await });
+        }
+    }
+}
+
+/// How a JetStream request went.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Answered {
+    Yes,
+    No { asked: Instant },
+}
+
+/// Counts rounds of timeouts in a row. A thousand requests that time out together are one round: only a request begun
+/// after the last counted timeout counts again.
+#[derive(Debug)]
+pub(crate) struct Suspicion {
+    limit: u32,
+    strikes: u32,
+    last: Option<Instant>,
+}
+
+impl Suspicion {
+    fn new(limit: u32) -> Self {
+        Self { limit, strikes: 0, last: None }
+    }
+
+    fn clear(&mut self) {
+        self.strikes = 0;
+    }
+
+    /// Whether the limit is reached, which starts the count anew.
+    fn strike(&mut self, asked: Instant, now: Instant) -> bool {
+        if self.last.is_some_and(|last| asked < last) {
+            return false;
+        }
+        self.last = Some(now);
+        self.strikes += 1;
+        let reached = self.strikes >= self.limit;
+        if reached {
+            self.strikes = 0;
+        }
+        reached
+    }
+}
+
+/// Turns the client's events into [`Health`], and tells those who await answers that a connection broke.
+struct Watcher {
+    client: Client,
+    replies: Arc<Replies>,
+    health: watch::Sender<Health>,
+    metrics: Arc<Metrics>,
+    connections: u64,
+}
+
+impl Watcher {
+    async fn run(mut self, mut events: mpsc::Receiver<Event>) {
+        // Events may be lost when many come at once; the state itself can't.
+        let mut look = tokio::time::interval(Duration::from_millis(100));
+        loop {
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => self.apply(event),
+                    None => return self.health.send_modify(|health| {
+                        health.connected = false;
+                        health.closed = true;
+                    }),
+                },
+                _ = look.tick() => {}
+            }
+            self.look();
+        }
+    }
+
+    fn apply(&mut self, event: Event) {
+        match event {
+            Event::ServerError(ServerError::Other(text)) if text.to_lowercase().contains("permissions violation") => {
+                tracing::error!(violation = %text, "NATS refused a publish or subscription");
+                self.metrics.permission_violations.increment(1);
+                self.health.send_modify(|health| {
+                    health.permission_violations += 1;
+                    health.last_violation = Some(text);
+                });
+            }
+            Event::ServerError(error) => tracing::warn!(%error, "NATS reported an error"),
+            Event::ClientError(error) => tracing::warn!(%error, "NATS connection"),
+            Event::SlowConsumer(_) => {
+                self.metrics.slow_consumer_events.increment(1);
+                self.health.send_modify(|health| health.slow_consumer_events += 1);
+            }
+            Event::Closed => self.health.send_modify(|health| {
+                health.connected = false;
+                health.closed = true;
+            }),
+            Event::LameDuckMode => tracing::info!("the NATS server is going to stop"),
+            Event::Connected | Event::Disconnected | Event::Draining => {}
+        }
+    }
+
+    fn look(&mut self) {
+        let connections = self.client.statistics().connects.load(Ordering::Relaxed).max(1);
+        let connected = self.client.connection_state() == State::Connected && !self.health.borrow().closed;
+        let anew = connections != self.connections;
+        if anew {
+            self.metrics.reconnects.increment(connections.saturating_sub(self.connections));
+            self.connections = connections;
+        }
+        let changed = self.health.send_if_modified(|health| {
+            let changed = health.connected != connected || health.connections != connections;
+            health.connected = connected;
+            health.connections = connections;
+            changed
+        });
+        if changed {
+            if anew || !connected {
+                self.replies.lose_all();
+            }
+            tracing::info!(connected, connections, "NATS connection");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thousand_timeouts_of_one_moment_are_one_round() {
+        let start = Instant::now();
+        let mut suspicion = Suspicion::new(3);
+        let second = Duration::from_secs(1);
+        for _ in 0..1000 {
+            assert!(!suspicion.strike(start, start + second));
+        }
+        assert!(!suspicion.strike(start + second, start + 2 * second));
+        assert!(suspicion.strike(start + 2 * second, start + 3 * second));
+        assert!(!suspicion.strike(start + 3 * second, start + 4 * second), "counting begins anew");
+        suspicion.clear();
+        assert!(!suspicion.strike(start + 4 * second, start + 5 * second));
+    }
+}

@@ -1,0 +1,198 @@
+//! Atomic batches (one sync of the disk for all), and what happens when the server won't have one.
+
+use std::time::Duration;
+
+use async_nats::StatusCode;
+use bytes::Bytes;
+use futures_util::future::join_all;
+use pushmesh_protocol::name::{Stream, header};
+use tokio::time::Instant;
+
+use super::{Outgoing, PubAck, StoreError, Stored, refusal};
+use crate::{
+    Bus,
+    api::{self, CallError, Tries},
+    backoff::random_token,
+    connection::Answered,
+    replies::Lost,
+};
+
+/// Most messages of one batch; the server's limit is 1,000.
+const BATCH_MAX: usize = 500;
+/// Most bytes of one batch: far below what a server lets one client have pending.
+const BATCH_MAX_BYTES: usize = 4 << 20;
+
+type Outcome = Result<Stored, StoreError>;
+
+impl Bus {
+    pub(super) async fn store_in_batches(&self, stream: &Stream, messages: Vec<Outgoing>) -> Vec<Outcome> {
+        let begun = Instant::now();
+        let deadline = begun + self.inner.config.outage_hold;
+        let mut outcomes = Vec::with_capacity(messages.len());
+        let mut rest = &messages[..];
+        while !rest.is_empty() {
+            let (chunk, later) = rest.split_at(chunk_len(rest));
+            outcomes.extend(self.store_chunk(stream, chunk, begun, deadline).await);
+            rest = later;
+        }
+        for outcome in &outcomes {
+            self.count(begun, outcome);
+        }
+        outcomes
+    }
+
+    async fn store_chunk(
+        &self,
+        stream: &Stream,
+        chunk: &[Outgoing],
+        begun: Instant,
+        deadline: Instant,
+    ) -> Vec<Outcome> {
+        if let [one] = chunk {
+            return vec![self.store_until(one, begun, deadline).await];
+        }
+        let mut outcomes: Vec<Option<Outcome>> =
+            chunk.iter().map(|message| self.check_size(message).err().map(Err)).collect();
+        let bytes = chunk.iter().map(Outgoing::bytes).sum();
+        let limit = self.inner.held.limit();
+        let Some(_held) = self.inner.held.take(bytes) else {
+            return chunk.iter().map(|_| Err(StoreError::HoldFull { limit })).collect();
+        };
+        let Ok(Ok(_slots)) =
+            tokio::time::timeout_at(deadline, self.inner.window.acquire_many(self.slots(chunk.len()))).await
+        else {
+            let outage = StoreError::Outage { held: begun.elapsed(), reason: "the window is full".into() };
+            return chunk.iter().map(|_| Err(outage.clone())).collect();
+        };
+        let open = |outcomes: &[Option<Outcome>]| -> Vec<usize> {
+            (0..chunk.len()).filter(|index| outcomes[*index].is_none()).collect()
+        };
+        let fitting = open(&outcomes);
+        if fitting.len() >= 2 {
+            let batch: Vec<&Outgoing> = fitting.iter().map(|index| &chunk[*index]).collect();
+            match self.publish_batch(&batch).await {
+                Ok(sequences) => {
+                    self.inner.metrics.batches.increment(1);
+                    for (index, sequence) in fitting.into_iter().zip(sequences) {
+                        outcomes[index] = Some(Ok(Stored { sequence, duplicate: false }));
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%stream, messages = batch.len(), %error, "an atomic batch is published singly");
+                    self.inner.metrics.batch_fallbacks.increment(1);
+                }
+            }
+        }
+        let mut tries = Tries::until(deadline);
+        loop {
+            let waiting = open(&outcomes);
+            if waiting.is_empty() {
+                break;
+            }
+            let timeout = tries.this_try(self.inner.config.ack_timeout);
+            let publishes = waiting.iter().map(|index| self.publish_once(&chunk[*index], timeout));
+            // join_all polls in order, and polling once queues the publish: the order on the wire is the order here.
+            let answers = join_all(publishes).await;
+            let mut passing = Vec::new();
+            for (index, answer) in waiting.into_iter().zip(answers) {
+                match answer {
+                    Ok(ack) => outcomes[index] = Some(Ok(ack.into())),
+                    Err(error) if error.is_passing() => passing.push((index, error)),
+                    Err(error) => outcomes[index] = Some(Err(refusal(error, begun))),
+                }
+            }
+            if passing.is_empty() {
+                break;
+            }
+            if !tries.again(self).await {
+                for (index, error) in passing {
+                    outcomes[index] = Some(Err(refusal(error, begun)));
+                }
+                break;
+            }
+            self.inner.metrics.store_retries.increment(passing.len() as u64);
+        }
+        outcomes.into_iter().map(|outcome| outcome.expect("the loop above ends when none is open")).collect()
+    }
+
+    /// A batch never asks for more places than there are.
+    fn slots(&self, messages: usize) -> u32 {
+        messages.min(self.inner.config.in_flight_max) as u32
+    }
+
+    /// Publishes all or nothing; the sequences of the stored messages.
+    async fn publish_batch(&self, batch: &[&Outgoing]) -> Result<Vec<u64>, CallError> {
+        if !self.inner.health.borrow().connected {
+            return Err(CallError::Lost);
+        }
+        let _open = self.inner.batches.acquire().await.map_err(|_| CallError::Lost)?;
+        let id = random_token();
+        let client = &self.inner.client;
+        let (mut first, mut commit) = (self.inner.replies.expect(), self.inner.replies.expect());
+        let asked = Instant::now();
+        let publish_and_await = async {
+            for (index, message) in batch.iter().enumerate() {
+                let mut headers = message.headers();
+                headers.insert(header::BATCH_ID, id.as_str());
+                headers.insert(header::BATCH_SEQUENCE, (index + 1).to_string());
+                let subject = message.subject.as_str().to_owned();
+                let last = index + 1 == batch.len();
+                if last {
+                    headers.insert(header::BATCH_COMMIT, "1");
+                }
+                let reply = if index == 0 {
+                    Some(first.subject())
+                } else if last {
+                    Some(commit.subject())
+                } else {
+                    None
+                };
+                let payload: Bytes = message.payload.clone();
+                let said = match reply {
+                    Some(reply) => {
+                        let reply = reply.as_str().to_owned();
+                        client.publish_with_reply_and_headers(subject, reply, headers, payload).await
+                    }
+                    None => client.publish_with_headers(subject, headers, payload).await,
+                };
+                said.map_err(|_| CallError::Lost)?;
+            }
+            // The first answer is empty where the server takes the batch, and an error (or a plain ack of a server that
+            // knows no batches) where it does not.
+            let opened = first.answer().await.map_err(|Lost| CallError::Lost)?;
+            if opened.status == Some(StatusCode::NO_RESPONDERS) {
+                return Err(CallError::NoResponders);
+            }
+            if !opened.payload.is_empty() {
+                api::read::<PubAck>(&opened.payload)?;
+                return Err(CallError::Unreadable("the server knows no atomic batches".to_owned()));
+            }
+            let committed = commit.answer().await.map_err(|Lost| CallError::Lost)?;
+            api::read::<PubAck>(&committed.payload)
+        };
+        let patience: Duration = self.inner.config.ack_timeout;
+        let ack = match tokio::time::timeout(patience, publish_and_await).await {
+            Ok(answer) => answer?,
+            Err(_) => {
+                self.note_answer(Answered::No { asked });
+                return Err(CallError::Timeout);
+            }
+        };
+        self.note_answer(Answered::Yes);
+        let count = batch.len() as u64;
+        if ack.batch.as_deref() != Some(&id) || ack.count != Some(count) {
+            return Err(CallError::Unreadable(format!("{ack:?} does not commit {count} messages")));
+        }
+        Ok((ack.seq + 1 - count..=ack.seq).collect())
+    }
+}
+
+/// How many of the messages go into the next batch.
+fn chunk_len(messages: &[Outgoing]) -> usize {
+    let mut bytes = 0;
+    let fitting = messages.iter().take(BATCH_MAX).take_while(|message| {
+        bytes += message.bytes();
+        bytes <= BATCH_MAX_BYTES
+    });
+    fitting.count().max(1)
+}
