@@ -1,0 +1,169 @@
+//! `pushmesh demo`: the whole mesh on real records, watched by an oracle.
+//!
+//! [`records`] reads them, [`plan`] lays them out in time with calls between, [`run`] carries the plan out against a mesh
+//! of its own and clients in child processes ([`crew`], [`clients`]), and [`oracle`] says which login had to see which call.
+
+pub mod clients;
+mod clock;
+mod crew;
+mod doors;
+mod oracle;
+mod plan;
+mod records;
+mod run;
+mod sabotage;
+mod table;
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::Context;
+use pushmesh_auth::Scope;
+use pushmesh_protocol::Kind;
+use serde::Serialize;
+
+use self::{
+    crew::Crew,
+    doors::Doors,
+    oracle::Judgement,
+    plan::Kinds,
+    run::{Edge, Outcome, Run},
+    sabotage::{Sabotage, Saboteur},
+    table::{Table, percentile_ms},
+};
+use crate::up;
+
+/// Replays real online records against a mesh of its own and checks every push.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  pushmesh demo\n  pushmesh demo --speed 4 --seed 7\n  pushmesh demo --data records.ndjson.gz --json")]
+pub struct Demo {
+    /// Records to replay, NDJSON, plain or gzipped; without it three days of a real channel
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
+    /// How many times faster than life, once gaps are cut to a second: 0.1 to 1000
+    #[arg(long, default_value_t = 16.0, value_parser = speed)]
+    speed: f64,
+    /// Where the schedule of calls comes from: the same seed is the same schedule
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Processes that hold the clients
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
+    processes: u8,
+    /// Print the verdict as one JSON object, the last line of standard output
+    #[arg(long)]
+    json: bool,
+    /// Break the mesh on purpose
+    #[arg(long, hide = true, value_enum)]
+    sabotage: Option<Sabotage>,
+}
+
+/// What the demo prints; the keys are a contract.
+#[derive(Debug, Serialize)]
+struct Verdict {
+    logins: u64,
+    logins_implied: u64,
+    #[serde(flatten)]
+    judgement: Judgement,
+    acked: u64,
+    withdrawn: u64,
+    p50_ms: f64,
+    p99_ms: f64,
+}
+
+impl Demo {
+    /// Runs the demo; `true` if nothing was lost, duplicated or extra.
+    pub async fn run(self) -> anyhow::Result<bool> {
+        let records = records::read(self.data.as_deref())?;
+        let kinds = Kinds::default();
+        let plan = plan::plan(&records, self.speed, self.seed, &kinds);
+        eprintln!(
+            "{} records of {} users: {} logins ({} implied), in {:.0} s",
+            records.len(),
+            plan.users,
+            plan.logins,
+            plan.logins_implied,
+            plan.length.as_secs_f64()
+        );
+        let folder = tempfile::tempdir().context("can't make a folder for the demo's data")?;
+        let mesh = up::Mesh::start(up::Options::demo(folder.path())).await?;
+        let outcome = self.play(&mesh, plan, kinds).await;
+        mesh.stop().await?;
+        let outcome = outcome?;
+        let judgement = outcome.oracle.judge(&outcome.shown);
+        let right = judgement.lost == 0 && judgement.duplicated == 0 && judgement.extra == 0;
+        self.print(&outcome, judgement);
+        Ok(right)
+    }
+
+    async fn play(&self, mesh: &up::Mesh, plan: plan::Plan, kinds: Kinds) -> anyhow::Result<Outcome> {
+        let minter = mesh.minter()?;
+        let scopes = [Scope::LoginWrite, Scope::DirectoryWrite, Scope::CallWrite];
+        let token = minter.backend("demo", &scopes, Duration::from_secs(24 * 3600));
+        let push: HashMap<Kind, String> = [&kinds.group, &kinds.discuss, &kinds.org]
+            .into_iter()
+            .map(|kind| Ok((kind.clone(), mesh.door(&format!("{kind}-push"), "grpc")?)))
+            .collect::<anyhow::Result<_>>()?;
+        let doors = Doors::new(&mesh.door("login-ingest", "grpc")?, &push, &token, kinds)?;
+        let (reports, answers) = doors.reports().await?;
+        let (crew, said) = Crew::start(self.processes.into())?;
+        let saboteur = match self.sabotage {
+            None => None,
+            Some(kind) => Some(Saboteur::new(mesh.bus("saboteur").await?, mesh.partitions(), kind)),
+        };
+        let edge = Edge {
+            websocket: format!("ws://{}", mesh.door("comet", "ws")?),
+            tcp: format!("tcp://{}", mesh.door("comet", "tcp")?),
+            minter,
+        };
+        Run::new(edge, doors, crew, reports, saboteur, Table::new()).carry_out(plan, answers, said).await
+    }
+
+    fn print(&self, outcome: &Outcome, judgement: Judgement) {
+        for breach in &judgement.breaches {
+            eprintln!("breach: {breach}");
+        }
+        let (p50_ms, p99_ms) = (percentile_ms(&judgement.latencies, 0.50), percentile_ms(&judgement.latencies, 0.99));
+        let round = |ms: f64| (ms * 100.0).round() / 100.0;
+        let verdict = Verdict {
+            logins: outcome.logins,
+            logins_implied: outcome.logins_implied,
+            judgement,
+            acked: outcome.acked,
+            withdrawn: outcome.withdrawn,
+            p50_ms: round(p50_ms),
+            p99_ms: round(p99_ms),
+        };
+        if self.json {
+            println!("{}", serde_json::to_string(&verdict).expect("a verdict is JSON"));
+        } else {
+            println!("{verdict}");
+        }
+    }
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let judgement = &self.judgement;
+        let pushes: Vec<_> = judgement.pushes.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+        writeln!(f, "logins      {} ({} implied)", self.logins, self.logins_implied)?;
+        writeln!(f, "pushes      {}", pushes.join(", "))?;
+        writeln!(f, "acked       {}, withdrawn {}", self.acked, self.withdrawn)?;
+        writeln!(f, "had to see  {}", judgement.must)?;
+        writeln!(f, "lost        {}, duplicated {}, extra {}", judgement.lost, judgement.duplicated, judgement.extra)?;
+        write!(f, "latency     p50 {} ms, p99 {} ms, from report accepted to shown", self.p50_ms, self.p99_ms)
+    }
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(speed) if (0.1..=1000.0).contains(&speed) => Ok(speed),
+        _ => Err("must be a number from 0.1 to 1000".into()),
+    }
+}
+
+fn wall_millis() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
