@@ -1,1 +1,42 @@
-//! The Rust client: connect, log in, reconnect, dedupe, acknowledge
+//! The Rust client of a mesh: one task that keeps one device connected.
+//!
+//! *For*: applications, tests and load tools. [`Client::connect`] gives a handle to ask and tell with, and the
+//! [`Events`] to read: a push is an [`Event::Push`], shown once however often it was sent.
+//!
+//! *Consumes* a comet's frames over `ws://` (MessagePack or JSON) or `tcp://` (MessagePack), *produces* LOGIN, ACK,
+//! PING, CALLS, LOGOUT and an application's frames, *owns* nothing but its memory: the last 1,024 ids seen.
+//!
+//! *Guarantees*
+//! * Connected again after every loss, with jittered, exponential delays of at most 5 s, or when and where the comet
+//!   said; only [`Ended`](Event::Ended) ends that, and it is always the last event.
+//! * The same login goes on over reconnects while the comet's side remembers it ([`LoggedIn::resumed`]).
+//! * A push is acknowledged after its event was put into the channel, and again for every duplicate.
+//! * An unread channel stops the reading of the socket (backpressure towards the comet, which drops low lanes first and
+//!   closes at last); heartbeats, acknowledgements and questions go on meanwhile.
+//! * Bounded memory: 4 KiB to read into, 17 KiB of ids at most, [`Options::events`] events.
+//!
+//! *Does not*: keep anything on disk (an id of before a restart of the process is shown again), TLS, rooms.
+//!
+//! Start reading at [`Client`]; then `task.rs`, which chooses, and `core.rs`, which applies.
+
+mod address;
+mod backoff;
+mod client;
+mod core;
+mod event;
+mod heartbeat;
+mod options;
+mod seen;
+mod task;
+mod token;
+mod wire;
+
+pub use address::{Address, AddressError};
+pub use client::{AskError, Client, Events, Stats};
+pub use event::{End, Event, LoggedIn};
+pub use options::{BackoffOptions, Options};
+pub use pushmesh_protocol::frame::{
+    ActiveCall, App, AppBody, Call, CallEnded, Calls, Encoding, Error, ErrorCode, Gap, HeartbeatProfile, KickReason,
+    Message, Push, PushBody, Resume,
+};
+pub use token::{TokenSource, TokenSourceError};

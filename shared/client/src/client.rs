@@ -1,0 +1,171 @@
+//! The handle and the events of one client.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use pushmesh_protocol::{
+    Payload, PushId,
+    frame::{APP_CODE_MIN, Calls, Error},
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    core::{Ask, Asker, Core},
+    event::Event,
+    options::Options,
+    task::{Command, Task},
+};
+
+/// Commands that may wait; whoever gives one more waits.
+const COMMANDS: usize = 64;
+
+/// The handle of one connected device; clones are the same client.
+///
+/// Dropping all handles ends nothing: [`Events`] keeps the client alive.
+#[derive(Clone)]
+pub struct Client {
+    commands: mpsc::Sender<Command>,
+    stop: CancellationToken,
+    counts: Arc<Counts>,
+    ask_timeout: std::time::Duration,
+}
+
+/// What happens to a client, in order. Dropping it closes the client.
+pub struct Events {
+    events: mpsc::Receiver<Event>,
+}
+
+/// Why a question has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    #[error("not connected; ask again after the next login")]
+    NotConnected,
+    #[error("no answer within {0:?}")]
+    Timeout(std::time::Duration),
+    #[error("refused: {}", .0.message)]
+    Refused(Error),
+    #[error("256 questions wait for their answers already")]
+    TooMany,
+    #[error("code {0} is not an application's; the first is {APP_CODE_MIN}")]
+    Code(u16),
+    #[error("the answer was of another kind than the question")]
+    Mismatch,
+    #[error("the client has ended")]
+    Ended,
+}
+
+/// How often things happened so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// LOGIN_OK frames.
+    pub logins: u64,
+    /// PUSH and CALL_ENDED frames.
+    pub transmissions: u64,
+    /// Those of them that had been seen before, and so were not shown.
+    pub duplicates: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub logins: AtomicU64,
+    pub transmissions: AtomicU64,
+    pub duplicates: AtomicU64,
+}
+
+impl Client {
+    /// Starts a client on the current runtime and returns at once: what becomes of it is told by its events.
+    ///
+    /// # Panics
+    /// Outside a Tokio runtime.
+    pub fn connect(options: Options) -> (Client, Events) {
+        let (commands, orders) = mpsc::channel(COMMANDS);
+        let (told, events) = mpsc::channel(options.events.max(1));
+        let (stop, counts) = (CancellationToken::new(), Arc::new(Counts::default()));
+        let client = Client { commands, stop: stop.clone(), counts: counts.clone(), ask_timeout: options.ask_timeout };
+        let task = Task {
+            core: Core::new(options.auto_ack, options.resume.clone(), counts),
+            options,
+            commands: orders,
+            unattended: false,
+            events: told,
+            stop,
+            token: None,
+        };
+        tokio::spawn(task.run());
+        (client, Events { events })
+    }
+
+    /// Acknowledges pushes; needed only without [`Options::auto_ack`]. While there is no connection it waits for the
+    /// next one.
+    pub async fn ack(&self, ids: &[PushId]) {
+        // An ended client has nobody to acknowledge to.
+        let _ended = self.commands.send(Command::Ack(ids.to_vec())).await;
+    }
+
+    /// The active calls of this login. Those not shown yet are told as [`Event::Push`] too, once.
+    pub async fn calls(&self) -> Result<Calls, AskError> {
+        self.ask(Ask::Calls, Asker::Calls).await
+    }
+
+    /// Asks the backend behind an application's code.
+    pub async fn send_app(&self, code: u16, data: impl Into<Payload>) -> Result<Payload, AskError> {
+        if code < APP_CODE_MIN {
+            return Err(AskError::Code(code));
+        }
+        self.ask(Ask::App { code, data: data.into() }, Asker::App).await
+    }
+
+    async fn ask<T>(
+        &self,
+        ask: Ask,
+        asker: impl FnOnce(oneshot::Sender<Result<T, AskError>>) -> Asker,
+    ) -> Result<T, AskError> {
+        let (sender, answer) = oneshot::channel();
+        let asked = async {
+            self.commands.send(Command::Ask(ask, asker(sender))).await.map_err(|_| AskError::Ended)?;
+            answer.await.map_err(|_| AskError::Ended)?
+        };
+        tokio::time::timeout(self.ask_timeout, asked).await.unwrap_or(Err(AskError::Timeout(self.ask_timeout)))
+    }
+
+    /// Gives up the connection and makes a new one, as after a change of the network; the login goes on.
+    pub async fn reconnect(&self) {
+        // An ended client stays ended.
+        let _ended = self.commands.send(Command::Reconnect).await;
+    }
+
+    /// Ends the login and the client; returns once the comet closed, after 2 s at most.
+    pub async fn logout(&self) {
+        if self.commands.send(Command::Logout).await.is_ok() {
+            self.commands.closed().await;
+        }
+    }
+
+    /// Ends the client and leaves the login: a connection that resumes it within a minute goes on with it.
+    pub fn close(&self) {
+        self.stop.cancel();
+    }
+
+    pub fn stats(&self) -> Stats {
+        Stats {
+            logins: self.counts.logins.load(Relaxed),
+            transmissions: self.counts.transmissions.load(Relaxed),
+            duplicates: self.counts.duplicates.load(Relaxed),
+        }
+    }
+}
+
+impl Events {
+    /// The next event; `None` after [`Event::Ended`]. Cancel safe.
+    pub async fn next(&mut self) -> Option<Event> {
+        self.events.recv().await
+    }
+
+    /// The next event if it is here already.
+    pub fn try_next(&mut self) -> Option<Event> {
+        self.events.try_recv().ok()
+    }
+}
