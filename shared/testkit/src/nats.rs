@@ -1,0 +1,111 @@
+//! nats-server children.
+
+use pushmesh_broker::{ClusterOptions, Options, Server};
+use tempfile::TempDir;
+
+use crate::free_port;
+
+/// A server alone, with JetStream, in a directory of its own.
+pub struct Nats {
+    server: Server,
+    _dir: Option<TempDir>,
+}
+
+impl Nats {
+    pub async fn start() -> Nats {
+        Self::start_with(|_| {}).await
+    }
+
+    /// Starts with changed options, such as `extra` lines of configuration.
+    pub async fn start_with(change: impl FnOnce(&mut Options)) -> Nats {
+        let dir = tempfile::Builder::new().prefix("pushmesh-nats-").tempdir().expect("a temporary directory");
+        let mut options = Options::new(dir.path());
+        change(&mut options);
+        let server = Server::start(options).await.unwrap_or_else(|error| panic!("no nats-server: {error}"));
+        Nats { server, _dir: Some(dir) }
+    }
+
+    pub fn url(&self) -> String {
+        self.server.url()
+    }
+
+    pub fn port(&self) -> u16 {
+        self.server.port()
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.server.kill();
+    }
+
+    /// SIGTERM, and waits for its end.
+    pub async fn stop(&mut self) {
+        self.server.stop().await;
+    }
+
+    /// Kills it if it runs, and starts it again on the same port and data.
+    pub async fn restart(&mut self) {
+        self.server.restart().await.unwrap_or_else(|error| panic!("no nats-server: {error}"));
+    }
+
+    /// SIGSTOP: connections stay, nothing is answered.
+    pub fn pause(&self) {
+        self.server.pause();
+    }
+
+    pub fn resume(&self) {
+        self.server.resume();
+    }
+
+    pub fn server(&mut self) -> &mut Server {
+        &mut self.server
+    }
+}
+
+impl Drop for Nats {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.server.log_file()).unwrap_or_default();
+            let lines: Vec<_> = log.lines().rev().take(30).collect();
+            eprintln!("--- end of the log of nats-server at {} ---", self.url());
+            for line in lines.into_iter().rev() {
+                eprintln!("{line}");
+            }
+        }
+        self.server.kill();
+    }
+}
+
+/// Servers that form one cluster.
+pub struct Cluster {
+    nodes: Vec<Nats>,
+    _dir: TempDir,
+}
+
+impl Cluster {
+    /// Starts `size` servers; ready as each accepts connections: JetStream may still be electing its leader.
+    pub async fn start(size: usize) -> Cluster {
+        let dir = tempfile::Builder::new().prefix("pushmesh-cluster-").tempdir().expect("a temporary directory");
+        let peers: Vec<u16> = (0..size).map(|_| free_port()).collect();
+        let mut nodes = Vec::with_capacity(size);
+        for (index, port) in peers.iter().enumerate() {
+            let options = Options {
+                name: format!("node-{index}"),
+                cluster: Some(ClusterOptions { name: "pushmesh".to_owned(), port: *port, peers: peers.clone() }),
+                ..Options::new(dir.path().join(format!("node-{index}")))
+            };
+            let server = Server::start(options).await.unwrap_or_else(|error| panic!("no nats-server: {error}"));
+            nodes.push(Nats { server, _dir: None });
+        }
+        Cluster { nodes, _dir: dir }
+    }
+
+    /// All servers, separated by commas.
+    pub fn url(&self) -> String {
+        self.nodes.iter().map(Nats::url).collect::<Vec<_>>().join(",")
+    }
+
+    pub fn node(&mut self, index: usize) -> &mut Nats {
+        &mut self.nodes[index]
+    }
+}

@@ -1,0 +1,80 @@
+//! The kit against real servers.
+
+use std::time::Duration;
+
+use pushmesh_testkit::{Cluster, Nats, Process, ProcessOptions, wait_for};
+
+async fn greeting(port: u16) -> Result<String, String> {
+    use tokio::io::{AsyncBufReadExt, BufReader};
+    let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.map_err(|error| error.to_string())?;
+    let mut line = String::new();
+    let read = BufReader::new(stream).read_line(&mut line);
+    tokio::time::timeout(Duration::from_millis(300), read)
+        .await
+        .map_err(|_| "no greeting".to_owned())?
+        .map_err(|error| error.to_string())?;
+    line.starts_with("INFO ").then_some(line.clone()).ok_or(line)
+}
+
+#[tokio::test]
+async fn a_server_is_killed_and_comes_back_on_its_port() {
+    let mut nats = Nats::start().await;
+    let (port, dir) = (nats.port(), nats.server().store_dir().to_owned());
+    assert!(greeting(port).await.unwrap().contains("\"jetstream\":true"));
+
+    nats.pause();
+    assert!(greeting(port).await.is_err(), "a paused server greets nobody");
+    nats.resume();
+    wait_for("the server to answer again", Duration::from_secs(5), || greeting(port)).await;
+
+    nats.kill();
+    assert!(greeting(port).await.is_err());
+    nats.restart().await;
+    assert_eq!(nats.port(), port);
+    greeting(port).await.unwrap();
+    nats.stop().await;
+    nats.restart().await;
+
+    drop(nats);
+    assert!(greeting(port).await.is_err());
+    assert!(!dir.exists(), "nothing is left");
+}
+
+#[tokio::test]
+async fn three_servers_are_a_cluster() {
+    let cluster = Cluster::start(3).await;
+    assert_eq!(cluster.url().split(',').count(), 3);
+    for url in cluster.url().split(',') {
+        let port = url.rsplit(':').next().unwrap().parse().unwrap();
+        assert!(greeting(port).await.unwrap().contains("\"cluster\":\"pushmesh\""));
+    }
+}
+
+#[tokio::test]
+async fn a_bad_configuration_is_told_with_the_servers_own_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = pushmesh_testkit::broker::Options::new(dir.path());
+    options.extra = "no_such_option: 1\n".to_owned();
+    let error = pushmesh_testkit::broker::Server::start(options).await.unwrap_err().to_string();
+    assert!(error.contains("no_such_option"), "{error}");
+}
+
+#[tokio::test]
+async fn a_process_tells_its_doors_and_its_end() {
+    // With `--ready-file <path>` as the last two arguments.
+    let script = r#"trap 'exit 7' TERM; echo '{"http":"127.0.0.1:4711"}' > "$2.tmp"; mv "$2.tmp" "$2"; echo hello >&2
+        while :; do read -t 0.05 <> <(:); done"#;
+    let options = ProcessOptions::new("bash").args(["-c", script, "script"]);
+    let mut process = Process::start("script", options).await;
+    assert_eq!(process.door("http").port(), 4711);
+    assert!(process.is_running());
+    assert_eq!(process.stderr(), "hello\n");
+    process.term();
+    process.expect_exit(7, Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "last reason: not yet")]
+async fn wait_for_ends_with_the_last_reason() {
+    wait_for("what never happens", Duration::from_millis(20), async || Err::<(), _>("not yet")).await;
+}
