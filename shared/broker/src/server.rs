@@ -104,9 +104,16 @@ impl Server {
         }
     }
 
-    /// SIGSTOP: it keeps its connections and answers nothing.
+    /// SIGSTOP: it keeps its connections and answers nothing. Returns when the kernel has stopped all its threads (Linux).
     pub fn pause(&self) {
         self.signal(libc::SIGSTOP);
+        let stat = PathBuf::from(format!("/proc/{}/stat", self.pid().unwrap_or_default()));
+        let begun = Instant::now();
+        // `pid (name) T …`
+        let runs = |text: String| !text.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'));
+        while fs::read_to_string(&stat).is_ok_and(runs) && begun.elapsed() < Duration::from_secs(1) {
+            std::thread::yield_now();
+        }
     }
 
     /// SIGCONT.

@@ -8,7 +8,8 @@ async fn greeting(port: u16) -> Result<String, String> {
     use tokio::io::{AsyncBufReadExt, BufReader};
     let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.map_err(|error| error.to_string())?;
     let mut line = String::new();
-    let read = BufReader::new(stream).read_line(&mut line);
+    let mut reader = BufReader::new(stream);
+    let read = reader.read_line(&mut line);
     tokio::time::timeout(Duration::from_millis(300), read)
         .await
         .map_err(|_| "no greeting".to_owned())?
