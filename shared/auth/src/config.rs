@@ -26,6 +26,9 @@ pub struct Config {
     #[serde(with = "pushmesh_config::duration")]
     #[schemars(with = "pushmesh_config::DurationText")]
     pub leeway: Duration,
+    /// Opens every backend door to who comes without a token; those doors must listen on loopback. For a laptop.
+    /// Default false.
+    pub insecure_local: bool,
 }
 
 impl Default for Config {
@@ -36,6 +39,7 @@ impl Default for Config {
             client_audience: "pushmesh-client".to_owned(),
             backend_audience: "pushmesh-backend".to_owned(),
             leeway: Duration::from_secs(10),
+            insecure_local: false,
         }
     }
 }

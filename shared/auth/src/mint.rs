@@ -53,23 +53,37 @@ impl Minter {
     }
 
     /// A client's token, good for `lifetime` from now.
-    pub fn client(&self, user: &UserId, sid: Option<&Token>, device: Option<&DeviceId>, lifetime: Duration) -> String {
+    pub fn client(&self, user: &UserId, sid: Option<&Token>, lifetime: Duration) -> String {
+        self.sign(&self.client_claims(user, sid, lifetime))
+    }
+
+    /// A client's token that is good for one device alone.
+    pub fn client_of_device(
+        &self,
+        user: &UserId,
+        device: &DeviceId,
+        sid: Option<&Token>,
+        lifetime: Duration,
+    ) -> String {
+        let mut claims = self.client_claims(user, sid, lifetime);
+        claims.insert("device".into(), device.as_str().into());
+        self.sign(&claims)
+    }
+
+    /// A backend's token with `scopes`, good for `lifetime` from now. `name` must be a [`Token`] to be admitted.
+    pub fn backend(&self, name: impl AsRef<str>, scopes: &[Scope], lifetime: Duration) -> String {
+        let mut claims = self.claims(name.as_ref(), &self.config.backend_audience, lifetime);
+        let scopes: Vec<_> = scopes.iter().map(|scope| scope.as_str()).collect();
+        claims.insert("scope".into(), scopes.join(" ").into());
+        self.sign(&claims)
+    }
+
+    fn client_claims(&self, user: &UserId, sid: Option<&Token>, lifetime: Duration) -> Map<String, Value> {
         let mut claims = self.claims(user.as_str(), &self.config.client_audience, lifetime);
         if let Some(sid) = sid {
             claims.insert("sid".into(), sid.as_str().into());
         }
-        if let Some(device) = device {
-            claims.insert("device".into(), device.as_str().into());
-        }
-        self.sign(&claims)
-    }
-
-    /// A backend's token with `scopes`, good for `lifetime` from now.
-    pub fn backend(&self, name: &Token, scopes: &[Scope], lifetime: Duration) -> String {
-        let mut claims = self.claims(name.as_str(), &self.config.backend_audience, lifetime);
-        let scopes: Vec<_> = scopes.iter().map(|scope| scope.as_str()).collect();
-        claims.insert("scope".into(), scopes.join(" ").into());
-        self.sign(&claims)
+        claims
     }
 
     fn claims(&self, subject: &str, audience: &str, lifetime: Duration) -> Map<String, Value> {

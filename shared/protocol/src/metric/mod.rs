@@ -4,6 +4,7 @@
 //! No label takes a user, room or id.
 
 pub mod ack_retry;
+pub mod boot;
 pub mod bus;
 pub mod comet;
 pub mod distributor;

@@ -1,0 +1,69 @@
+//! The admin port: health, readiness, metrics, build and log level.
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::IntoResponse,
+    routing::{get, put},
+};
+use pushmesh_telemetry::Telemetry;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{REVISION, VERSION, readiness::Readiness};
+
+#[derive(Clone)]
+pub(crate) struct Admin {
+    pub service: String,
+    pub instance: String,
+    pub readiness: Readiness,
+    /// None where the process has none of its own, as in tests.
+    pub telemetry: Option<Telemetry>,
+}
+
+/// Serves until `end` is cancelled.
+pub(crate) async fn serve(listener: TcpListener, admin: Admin, end: CancellationToken) {
+    let router = Router::new()
+        // The process alone, never what it depends on: a restart mends nothing of that.
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/buildinfo", get(buildinfo))
+        .route("/log-level", put(log_level))
+        .with_state(admin);
+    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(end.cancelled_owned()).await {
+        tracing::error!(%error, "the admin port broke");
+    }
+}
+
+async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
+    let reasons = admin.readiness.reasons();
+    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(json!({ "ready": reasons.is_empty(), "reasons": reasons })))
+}
+
+async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
+    let text = admin.telemetry.map(|telemetry| telemetry.prometheus()).unwrap_or_default();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+}
+
+async fn buildinfo(State(admin): State<Admin>) -> impl IntoResponse {
+    Json(json!({
+        "service": admin.service, "instance": admin.instance, "version": VERSION, "revision": REVISION,
+    }))
+}
+
+async fn log_level(State(admin): State<Admin>, filter: String) -> (StatusCode, String) {
+    let Some(telemetry) = &admin.telemetry else {
+        return (StatusCode::NOT_IMPLEMENTED, "this process has no log of its own\n".to_owned());
+    };
+    match telemetry.set_log_level(&filter) {
+        Ok(()) => {
+            tracing::warn!(filter = filter.trim(), "log level changed");
+            (StatusCode::OK, format!("{}\n", filter.trim()))
+        }
+        Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")),
+    }
+}

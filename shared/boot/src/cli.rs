@@ -1,0 +1,195 @@
+//! The command line of a service's process.
+
+use std::{
+    ffi::OsString,
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use pushmesh_config::{ConfigError, Layers};
+use pushmesh_telemetry::Telemetry;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    REVISION, VERSION,
+    error::{BootError, chain},
+    run::{Control, fresh_instance, run},
+    service::Service,
+    settings::Settings,
+    shutdown::Shutdown,
+};
+
+/// How often the metrics' memory is tidied.
+const UPKEEP: Duration = Duration::from_secs(5);
+/// How long blocking work may hold up the process's end.
+const RUNTIME_END: Duration = Duration::from_secs(1);
+
+/// The whole `main` of a service.
+pub fn main<S: Service>() -> ExitCode {
+    main_with_args::<S>(std::env::args_os())
+}
+
+/// The same with arguments given, the first being the program's name.
+pub fn main_with_args<S: Service>(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let matches = match command::<S>().try_get_matches_from(args) {
+        Ok(matches) => matches,
+        Err(error) => {
+            // Nobody may be reading.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let settings = match load::<S>(&matches) {
+        Ok(settings) => settings,
+        Err(error) => return fail(S::NAME, &BootError::from(error)),
+    };
+    if matches.get_flag("print-schema") {
+        return print(&format!("{:#}\n", pushmesh_config::schema::<Settings<S::Config>>()));
+    }
+    if matches.get_flag("print-config") {
+        return match pushmesh_config::redacted(&settings) {
+            Ok(value) => print(&pushmesh_config::to_toml(&value)),
+            Err(error) => fail(S::NAME, &BootError::Config(error.to_string())),
+        };
+    }
+    if matches.get_flag("check-config") {
+        return print("configuration is good\n");
+    }
+    let ready_file = matches.get_one::<PathBuf>("ready-file").cloned();
+    match process::<S>(settings, ready_file) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(S::NAME, &error),
+    }
+}
+
+fn command<S: Service>() -> Command {
+    let flag = |name: &'static str, help: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
+    let version: &'static str = Box::leak(format!("{VERSION} ({REVISION})").into_boxed_str());
+    Command::new(S::NAME)
+        .about(S::ABOUT)
+        .version(version)
+        .after_help(format!(
+            "Configuration: defaults < --config < PUSHMESH_TABLE__KEY=… < --set table.key=…\n\
+             Exit codes: 0 clean, 1 fatal, 2 usage, 69 a dependency is unavailable, 78 bad configuration\n\n\
+             Example: {} --config {0}.toml --set nats.url=nats://127.0.0.1:4222",
+            S::NAME
+        ))
+        .arg(
+            Arg::new("config")
+                .long("config")
+                .value_name("FILE")
+                .env("PUSHMESH_CONFIG")
+                .value_parser(value_parser!(PathBuf))
+                .help("TOML file with the settings"),
+        )
+        .arg(
+            Arg::new("set")
+                .long("set")
+                .value_name("KEY=VALUE")
+                .action(ArgAction::Append)
+                .help("One setting, over file and environment; may be repeated"),
+        )
+        .arg(flag("insecure-local", "Open backend doors on loopback without tokens"))
+        .arg(flag("check-config", "Check the settings and exit with 0 or 78"))
+        .arg(flag("print-config", "Print the settings as TOML, secrets redacted, and exit"))
+        .arg(flag("print-schema", "Print the JSON schema of the settings and exit"))
+        .arg(
+            Arg::new("ready-file")
+                .long("ready-file")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("Write the doors' addresses as JSON here once ready"),
+        )
+}
+
+fn load<S: Service>(matches: &ArgMatches) -> Result<Settings<S::Config>, ConfigError> {
+    let mut layers = Layers::new();
+    if let Some(path) = matches.get_one::<PathBuf>("config") {
+        layers = layers.file(Path::new(path))?;
+    }
+    layers = layers.environment();
+    if matches.get_flag("insecure-local") {
+        layers = layers.set("auth.insecure_local=true")?;
+    }
+    for assignment in matches.get_many::<String>("set").into_iter().flatten() {
+        layers = layers.set(assignment)?;
+    }
+    let mut settings: Settings<S::Config> = layers.load()?;
+    settings.validate()?;
+    let name = S::member_name(&settings.service);
+    settings.mesh.instance.get_or_insert_with(|| fresh_instance(&name));
+    Ok(settings)
+}
+
+fn process<S: Service>(settings: Settings<S::Config>, ready_file: Option<PathBuf>) -> Result<(), BootError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| BootError::Fatal(anyhow::Error::from(error).context("can't start the runtime")))?;
+    let ended = runtime.block_on(async {
+        let service = S::member_name(&settings.service);
+        let instance = settings.mesh.instance.clone().expect("load has named the instance");
+        let telemetry = pushmesh_telemetry::init(&settings.telemetry, service.as_str(), instance.as_str())
+            .map_err(|error| BootError::Config(chain(&error)))?;
+        log_panics();
+        tokio::spawn(upkeep(telemetry.clone()));
+        let shutdown = Shutdown::new();
+        listen_to_signals(shutdown.clone()).map_err(|error| BootError::Fatal(error.into()))?;
+        tracing::info!(version = VERSION, revision = REVISION, "{} starts", S::NAME);
+        let control = Control { shutdown, ready: None, ready_file, telemetry: Some(telemetry.clone()) };
+        let ended = Box::pin(run::<S>(settings, control)).await;
+        // It blocks while the last spans leave, and needs this runtime for that.
+        let _ = tokio::task::spawn_blocking(move || telemetry.shutdown()).await;
+        ended
+    });
+    runtime.shutdown_timeout(RUNTIME_END);
+    ended
+}
+
+fn listen_to_signals(shutdown: Shutdown) -> std::io::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                Some(()) = terminate.recv() => tracing::info!("SIGTERM"),
+                Some(()) = interrupt.recv() => tracing::info!("SIGINT"),
+                else => return,
+            }
+            shutdown.signal();
+        }
+    });
+    Ok(())
+}
+
+async fn upkeep(telemetry: Telemetry) {
+    let mut due = tokio::time::interval(UPKEEP);
+    loop {
+        due.tick().await;
+        telemetry.upkeep();
+    }
+}
+
+// A panic is a line in the log like everything else, with the place and without the payload of who panicked.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let message = panic.payload_as_str().unwrap_or("(no text)");
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(message, place, thread = std::thread::current().name().unwrap_or_default(), "panic");
+    }));
+}
+
+fn fail(service: &str, error: &BootError) -> ExitCode {
+    // The log may not be set up yet, and people look here first.
+    eprintln!("{service}: {error}");
+    ExitCode::from(error.exit_code())
+}
+
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}

@@ -1,0 +1,100 @@
+//! gRPC doors: health, reflection and limits, the same at every service, and HTTP routes beside them on the same port.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::Context as _;
+use pushmesh_protocol::metric::boot as names;
+use pushmesh_telemetry::metric;
+use tokio::net::TcpListener;
+use tonic::{service::Routes, transport::Server};
+use tonic_health::ServingStatus;
+
+use crate::{
+    accept::{Counters, connections},
+    context::Context,
+    settings::DoorConfig,
+};
+
+/// Largest message a service should take: `FooServer::new(…).max_decoding_message_size(MESSAGE_MAX_BYTES)`.
+pub const MESSAGE_MAX_BYTES: usize = 1 << 20;
+/// Most connections to one door at a time; beyond it new ones are closed at once.
+pub const CONNECTIONS_MAX: usize = 1_024;
+/// Most calls on one connection at a time.
+pub const STREAMS_MAX: u32 = 256;
+/// Most bytes of one call's headers: a token has up to 3 KiB.
+pub const HEADERS_MAX_BYTES: u32 = 16 * 1024;
+/// A silent connection is probed so often, and closed if it doesn't answer as long.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+
+impl Context {
+    /// Serves `routes` with health (mirrors readiness) and reflection (of `descriptors`), and the HTTP routes `extra` on the
+    /// same port. Announced as `grpc`. On `drain` it takes no new connection or call, and finishes those begun.
+    pub async fn serve_grpc(
+        &self,
+        door: &DoorConfig,
+        routes: Routes,
+        descriptors: &'static [u8],
+        extra: Option<axum::Router>,
+    ) -> anyhow::Result<SocketAddr> {
+        // Also refuses a door that is open to strangers, whether the service checks tokens or not.
+        self.door(door)?;
+        let listener =
+            TcpListener::bind(door.listen).await.with_context(|| format!("can't listen on {}", door.listen))?;
+        let address = listener.local_addr()?;
+
+        let (health, health_service) = tonic_health::server::health_reporter();
+        let reflection =
+            || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(descriptors);
+        let routes = routes
+            .add_service(health_service)
+            .add_service(reflection().build_v1().context("malformed gRPC descriptors")?)
+            .add_service(reflection().build_v1alpha().context("malformed gRPC descriptors")?);
+        let router = routes.into_axum_router();
+        let routes = Routes::from(match extra {
+            Some(extra) => router.merge(extra),
+            None => router,
+        });
+
+        let labels = [("service", self.service.as_str())];
+        let counters = Counters {
+            open: metric::gauge_with(&names::DOOR_CONNECTIONS, &labels),
+            refused: metric::counter_with(&names::DOOR_REFUSED, &labels),
+            errors: metric::counter_with(&names::DOOR_ACCEPT_ERRORS, &labels),
+        };
+        let drain = self.shutdown().drain.clone();
+        let (incoming, accepting) = connections(listener, CONNECTIONS_MAX, counters, drain.clone());
+        self.spawn("grpc-accept", accepting);
+
+        let server = Server::builder()
+            .accept_http1(true)
+            .max_concurrent_streams(STREAMS_MAX)
+            .http2_max_header_list_size(HEADERS_MAX_BYTES)
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .http2_keepalive_timeout(Some(KEEPALIVE))
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(incoming, drain.clone().cancelled_owned());
+        let life = self.life.clone();
+        self.spawn("grpc-serve", async move {
+            if let Err(error) = server.await {
+                life.fail(anyhow::Error::from(error).context("a gRPC door broke"));
+            }
+        });
+
+        let readiness = self.readiness().clone();
+        self.spawn("grpc-health", async move {
+            loop {
+                let ready = readiness.is_ready();
+                let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+                health.set_service_status("", status).await;
+                tokio::select! {
+                    () = readiness.until(!ready) => {}
+                    // Draining: it stays not serving.
+                    () = drain.cancelled() => break,
+                }
+            }
+            health.set_service_status("", ServingStatus::NotServing).await;
+        });
+        self.announce("grpc", address);
+        Ok(address)
+    }
+}
