@@ -1,1 +1,5 @@
-fn main() {}
+//! The service `comet` as a process.
+
+fn main() -> std::process::ExitCode {
+    pushmesh_boot::main::<comet::Comet>()
+}

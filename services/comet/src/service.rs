@@ -1,0 +1,170 @@
+//! The composition root.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use anyhow::Context as _;
+use pushmesh_boot::{Context, Service};
+use pushmesh_protocol::name::{Bucket, Subject};
+use tokio::task::JoinHandle;
+
+use crate::{
+    address::Dice,
+    config::Config,
+    limit::{Door, DoorLimits},
+    mesh::{
+        acks, deliver,
+        goodbye::Goodbye,
+        login::Logins,
+        question::Answerer,
+        report::Reporter,
+        reput::Reput,
+        session::{self, SessionWriter},
+    },
+    shard::{
+        self, Setup,
+        command::{self, Queues, Urgent},
+        outlet,
+    },
+    socket,
+};
+
+/// A running comet.
+pub struct Comet {
+    goodbye: Goodbye,
+    shards: Vec<Queues>,
+    threads: Vec<thread::JoinHandle<()>>,
+    /// Ends with the mesh, not by itself.
+    inbound: Vec<JoinHandle<()>>,
+    /// Each ends when the shards and those before it have ended: nothing that was begun is cut off.
+    outbound: Vec<JoinHandle<()>>,
+}
+
+impl Service for Comet {
+    const NAME: &'static str = "comet";
+    const ABOUT: &'static str = "Holds the clients' long connections over WebSocket and TCP";
+    type Config = Config;
+
+    async fn start(ctx: Context, config: Config) -> anyhow::Result<Self> {
+        let limits = &config.limits;
+        let sessions = ctx.bus.bucket(&Bucket::SESSIONS).await.context("bucket sess")?;
+        let inbox = ctx.bus.subscribe(Subject::comet(&ctx.instance).into()).await.context("subscribe to the inbox")?;
+
+        let count = if config.shards > 0 { config.shards } else { cores() };
+        let door = Door::new(DoorLimits {
+            connections: limits.connections as usize,
+            before_login: limits.before_login as usize,
+            per_address: limits.per_address,
+        });
+        let (outlets, intake) = outlet::outlets(limits.connections as usize, limits.before_login as usize);
+        let (shards, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| command::queues()).unzip();
+
+        let (reporter, reporting) = Reporter::start(ctx.bus.clone(), config.report_within);
+        let writer = SessionWriter { sessions: sessions.clone(), instance: ctx.instance.clone() };
+        let logins = Arc::new(Logins {
+            verifier: ctx.auth.clone(),
+            sessions,
+            writer: writer.clone(),
+            reporter: reporter.clone(),
+            partitions: ctx.mesh.partitions,
+            membership: ctx.membership.clone(),
+            instance: ctx.instance.clone(),
+            shards: shards.clone(),
+            at_once: limits.logins_at_once,
+            jitter: limits.retry_jitter,
+            dice: Mutex::new(Dice::default()),
+        });
+        let answerer = Arc::new(Answerer {
+            bus: ctx.bus.clone(),
+            kinds: ctx.mesh.kinds.clone(),
+            apps: config.app_names(),
+            shards: shards.clone(),
+            calls_within: config.calls_within,
+            app_within: config.app_within,
+            frame_bytes: limits.frame_bytes as usize,
+        });
+        let reput = Reput {
+            bus: ctx.bus.clone(),
+            membership: ctx.membership.clone(),
+            writer: writer.clone(),
+            shards: shards.clone(),
+            after: config.reput_after,
+        };
+        let goodbye = Goodbye {
+            door: door.clone(),
+            shards: shards.clone(),
+            membership: ctx.membership.clone(),
+            service: ctx.service.clone(),
+            instance: ctx.instance.clone(),
+            within: config.drain_for,
+            jitter: limits.retry_jitter,
+        };
+        let inbound =
+            vec![tokio::spawn(deliver::run(inbox, shards.clone(), outlets.acks.clone())), tokio::spawn(reput.run())];
+        let outbound = vec![
+            tokio::spawn(logins.run(intake.logins)),
+            tokio::spawn(answerer.run(intake.questions)),
+            tokio::spawn(session::run(writer, reporter, intake.endings)),
+            tokio::spawn(acks::run(ctx.bus.clone(), ctx.instance.clone(), ctx.membership.clone(), intake.acks)),
+            reporting,
+        ];
+
+        let websocket = socket::listeners(config.websocket, count, &config.socket)
+            .with_context(|| format!("service.websocket: listen on {}", config.websocket))?;
+        let tcp = socket::listeners(config.tcp, count, &config.socket)
+            .with_context(|| format!("service.tcp: listen on {}", config.tcp))?;
+        let doors = (websocket[0].local_addr()?, tcp[0].local_addr()?);
+        ctx.membership.set_address(advertised(&config, doors.0)).await;
+        let config = Arc::new(config);
+        let mut threads = Vec::new();
+        for (id, (inbox, (websocket, tcp))) in inboxes.into_iter().zip(websocket.into_iter().zip(tcp)).enumerate() {
+            threads.push(shard::spawn(Setup {
+                id: id as u16,
+                config: config.clone(),
+                door: door.clone(),
+                outlets: outlets.clone(),
+                inbox,
+                websocket,
+                tcp,
+            })?);
+        }
+        ctx.announce("ws", doors.0);
+        ctx.announce("tcp", doors.1);
+        Ok(Self { goodbye, shards, threads, inbound, outbound })
+    }
+
+    async fn drain(self) {
+        self.goodbye.run().await;
+        for task in self.inbound {
+            task.abort();
+        }
+        for queues in self.shards {
+            let _ = queues.urgent.send(Urgent::Stop).await;
+        }
+        let joined = tokio::task::spawn_blocking(|| {
+            self.threads.into_iter().map(thread::JoinHandle::join).all(|end| end.is_ok())
+        });
+        if !joined.await.unwrap_or(false) {
+            tracing::error!("a shard panicked");
+        }
+        for task in self.outbound {
+            let _ = task.await;
+        }
+    }
+}
+
+fn cores() -> u16 {
+    thread::available_parallelism().map_or(1, |cores| cores.get().min(1024) as u16)
+}
+
+// Where the clients of a comet that goes may come: what was configured, else where we listen, if that is an address.
+fn advertised(config: &Config, websocket: SocketAddr) -> String {
+    match config.address.as_str() {
+        "" if websocket.ip().is_unspecified() => String::new(),
+        "" => format!("ws://{websocket}{}", if config.path == "/" { "" } else { &config.path }),
+        address => address.to_owned(),
+    }
+}
