@@ -1,1 +1,16 @@
-//! Stories against real processes and a real nats-server; the tidy test
+//! The harness of the stories: a mesh of real processes on a real nats-server, backends that use its doors, and people
+//! who connect to it.
+//!
+//! It owns what it starts: every process, its data and its sockets go when the [`Mesh`] goes.
+//! Start reading at [`Mesh`].
+
+mod backend;
+mod mesh;
+mod person;
+
+pub use backend::{Backend, record};
+pub use mesh::{Mesh, Shape};
+pub use person::Person;
+
+/// How long anything in a story may take before it counts as not happening.
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);

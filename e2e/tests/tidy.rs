@@ -122,12 +122,21 @@ fn every_service_has_what_a_service_must_have() {
     for service in services() {
         let folder = PathBuf::from("services").join(&service);
         for file in ["README.md", "config.example.toml", "src/lib.rs", "src/config.rs", "src/service.rs"] {
-            assert!(root().join(&folder).join(file).is_file(), "{service} lacks {file}: see CONTRIBUTING.md, Adding a service");
+            assert!(
+                root().join(&folder).join(file).is_file(),
+                "{service} lacks {file}: see CONTRIBUTING.md, Adding a service"
+            );
         }
         let main = read(folder.join("src/main.rs"));
-        assert!(main.lines().count() <= 15, "{service}: main.rs is one expression, at most 15 lines; the rest is service.rs");
+        assert!(
+            main.lines().count() <= 15,
+            "{service}: main.rs is one expression, at most 15 lines; the rest is service.rs"
+        );
         assert!(owners.contains(&format!("/services/{service}/")), "{service} has no line in CODEOWNERS: add its team");
-        assert!(architecture.contains(&format!("| {service} |")), "{service} has no row in ARCHITECTURE.md's table of crates");
+        assert!(
+            architecture.contains(&format!("| {service} |")),
+            "{service} has no row in ARCHITECTURE.md's table of crates"
+        );
         let readme = read(folder.join("README.md")).to_lowercase();
         for word in ["consumes", "produces", "owns", "guarantees", "dashboard", "team"] {
             assert!(readme.contains(word), "{service}: README.md does not say what it {word} (or its {word})");
@@ -147,8 +156,13 @@ fn versions_and_lints_stand_once() {
         }
         let name = path.display();
         assert!(text.contains("[lints]\nworkspace = true"), "{name}: add [lints] workspace = true");
-        for line in text.lines().filter(|line| line.contains("version = \"") || line.contains(" = \"0.") || line.contains(" = \"1.")) {
-            panic!("{name}: `{line}` names a version: put it into [workspace.dependencies] and write `workspace = true`");
+        for line in text
+            .lines()
+            .filter(|line| line.contains("version = \"") || line.contains(" = \"0.") || line.contains(" = \"1."))
+        {
+            panic!(
+                "{name}: `{line}` names a version: put it into [workspace.dependencies] and write `workspace = true`"
+            );
         }
     }
 }
@@ -195,7 +209,8 @@ fn metric_names_are_well_formed_and_unique() {
             continue;
         }
         for name in text.split("name: \"").skip(1).filter_map(|rest| rest.split('"').next()) {
-            let good = name.starts_with("pushmesh_") && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+            let good = name.starts_with("pushmesh_")
+                && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
             assert!(good, "{}: {name}: metrics are named pushmesh_<crate>_<what>_<unit>", path.display());
             assert!(!name.ends_with("_ms"), "{}: {name}: use seconds", path.display());
             assert!(seen.insert(name.to_owned()), "{}: {name} stands twice", path.display());

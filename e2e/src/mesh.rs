@@ -1,0 +1,256 @@
+//! A mesh: one nats-server, provisioned, and processes of every service.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use pushmesh_auth::{Minter, Scope};
+use pushmesh_bus::{Bus, StreamEvent};
+use pushmesh_protocol::{
+    UserId,
+    message::DeadLetter,
+    name::{Filter, Stream},
+    wire,
+};
+use pushmesh_testkit::{Nats, Process, ProcessOptions, pushmesh_binary, wait_for};
+use tempfile::TempDir;
+
+use crate::{Backend, PATIENCE, Person};
+
+/// The services of a mesh, in the order in which they are started.
+pub const SERVICES: [&str; 7] =
+    ["ack-retry", "group-push", "discuss-push", "org-push", "distributor", "login-ingest", "comet"];
+
+/// What a story needs of its mesh.
+#[derive(Debug, Clone)]
+pub struct Shape {
+    /// Processes of every service.
+    pub instances: usize,
+    pub partitions: u16,
+    /// Time between transmissions.
+    pub retry: &'static str,
+    /// Push kinds beyond group, discuss and org, each served by a process of group-push.
+    pub more_kinds: Vec<&'static str>,
+    /// Further settings by service: `("comet", "service.limits.connections=3")`.
+    pub settings: Vec<(&'static str, String)>,
+    /// An OTLP endpoint; every trace is sampled then.
+    pub otlp: Option<String>,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self { instances: 1, partitions: 8, retry: "300ms", more_kinds: vec![], settings: vec![], otlp: None }
+    }
+}
+
+impl Shape {
+    pub fn set(mut self, service: &'static str, setting: impl Into<String>) -> Self {
+        self.settings.push((service, setting.into()));
+        self
+    }
+}
+
+/// A running mesh. Dropping it kills what it started; [`Mesh::stop`] takes it down as an operator would.
+pub struct Mesh {
+    pub nats: Nats,
+    pub shape: Shape,
+    processes: BTreeMap<String, Vec<Process>>,
+    dir: TempDir,
+    bus: Bus,
+}
+
+impl Mesh {
+    pub async fn start(shape: Shape) -> Mesh {
+        let nats = Nats::start().await;
+        let dir = tempfile::Builder::new().prefix("pushmesh-story-").tempdir().expect("a temporary directory");
+        pushmesh_auth::generate_jwks(&dir.path().join("jwks.json")).expect("keys are written");
+        let bus_config = pushmesh_bus::Config { url: nats.url(), ..Default::default() };
+        let bus = Bus::connect(&bus_config, &"story".parse().expect("a token"), &"story".parse().expect("a token"))
+            .await
+            .expect("nats-server is up");
+        let mut mesh = Mesh { nats, shape, processes: BTreeMap::new(), dir, bus };
+        mesh.provision().await;
+        for service in SERVICES {
+            for _ in 0..mesh.shape.instances {
+                mesh.add(service).await;
+            }
+        }
+        for kind in mesh.shape.more_kinds.clone() {
+            mesh.add_as("group-push", &format!("{kind}-push"), &[format!("service.kind=\"{kind}\"")]).await;
+        }
+        mesh
+    }
+
+    async fn provision(&self) {
+        let mut kinds = vec!["group", "discuss", "org"];
+        kinds.extend(&self.shape.more_kinds);
+        let options = ProcessOptions::new(pushmesh_binary()).args([
+            "provision".to_owned(),
+            "--nats-url".to_owned(),
+            self.nats.url(),
+            "--partitions".to_owned(),
+            self.shape.partitions.to_string(),
+            "--kinds".to_owned(),
+            kinds.join(","),
+        ]);
+        Process::run("provision", options).expect_exit(0, PATIENCE).await;
+    }
+
+    /// One more process of a service.
+    pub async fn add(&mut self, service: &str) {
+        self.add_as(service, service, &[]).await;
+    }
+
+    async fn add_as(&mut self, service: &str, name: &str, more: &[String]) {
+        let process = Process::start(name, self.options(service, more)).await;
+        self.processes.entry(name.to_owned()).or_default().push(process);
+    }
+
+    fn options(&self, service: &str, more: &[String]) -> ProcessOptions {
+        let listen = match service {
+            "comet" => vec!["service.websocket=\"127.0.0.1:0\"".to_owned(), "service.tcp=\"127.0.0.1:0\"".to_owned()],
+            "distributor" => vec![],
+            _ => vec!["service.grpc.listen=\"127.0.0.1:0\"".to_owned()],
+        };
+        let mut settings = vec![
+            format!("nats.url=\"{}\"", self.nats.url()),
+            "admin.listen=\"127.0.0.1:0\"".to_owned(),
+            format!("auth.jwks_file=\"{}\"", self.jwks().display()),
+        ];
+        settings.extend(listen);
+        if service == "ack-retry" {
+            settings.push(format!("service.retry_interval=\"{}\"", self.shape.retry));
+        }
+        if let Some(endpoint) = &self.shape.otlp {
+            settings.push(format!("telemetry.otlp_endpoint=\"{endpoint}\""));
+            settings.push("telemetry.sample_ratio=1.0".to_owned());
+        }
+        settings.extend(more.iter().cloned());
+        let of_shape = self.shape.settings.iter().filter(|(of, _)| *of == service);
+        settings.extend(of_shape.map(|(_, setting)| setting.clone()));
+        let mut options = ProcessOptions::new(pushmesh_binary()).args(["serve", service]);
+        for setting in settings {
+            options = options.arg("--set").arg(setting);
+        }
+        // Traces leave soon, not after the default five seconds.
+        options.env("OTEL_BSP_SCHEDULE_DELAY", "200")
+    }
+
+    pub fn process(&mut self, service: &str, index: usize) -> &mut Process {
+        let all = self.processes.get_mut(service).unwrap_or_else(|| panic!("no process of {service}"));
+        &mut all[index]
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self, service: &str, index: usize) {
+        self.take(service, index).kill();
+    }
+
+    /// SIGTERM, and waits until it has left with code 0.
+    pub async fn leave(&mut self, service: &str, index: usize) {
+        self.take(service, index).expect_drained(PATIENCE).await;
+    }
+
+    fn take(&mut self, service: &str, index: usize) -> Process {
+        self.processes.get_mut(service).unwrap_or_else(|| panic!("no process of {service}")).remove(index)
+    }
+
+    pub fn door(&self, service: &str, index: usize, door: &str) -> String {
+        self.processes[service][index].door(door).to_string()
+    }
+
+    /// The addresses of a door on every process of a service.
+    pub fn doors(&self, service: &str, door: &str) -> Vec<String> {
+        self.processes[service].iter().map(|process| process.door(door).to_string()).collect()
+    }
+
+    pub fn jwks(&self) -> PathBuf {
+        self.dir.path().join("jwks.json")
+    }
+
+    pub fn minter(&self) -> Minter {
+        Minter::from_jwks(&self.jwks()).expect("the keys are there")
+    }
+
+    pub fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
+    /// A backend with every scope, that uses the first process of every service.
+    pub fn backend(&self) -> Backend {
+        self.backend_at(0)
+    }
+
+    /// The same, that uses the process of this index.
+    pub fn backend_at(&self, index: usize) -> Backend {
+        let scopes = [Scope::LoginWrite, Scope::DirectoryWrite, Scope::CallWrite, Scope::PushWrite];
+        let token = self.minter().backend("story", &scopes, Duration::from_secs(3600));
+        let doors = self
+            .processes
+            .iter()
+            .filter(|(name, _)| !["comet", "distributor"].contains(&name.as_str()))
+            .map(|(name, all)| (name.clone(), all[index.min(all.len() - 1)].door("grpc").to_string()))
+            .collect();
+        Backend::new(doors, &token)
+    }
+
+    pub fn client_token(&self, user: &str, sid: Option<&str>) -> String {
+        let user = UserId::new(user).expect("a user of a story");
+        let sid = sid.map(|sid| sid.parse().expect("a sid of a story"));
+        self.minter().client(&user, sid.as_ref(), Duration::from_secs(3600))
+    }
+
+    /// A person with the device `phone`, connected to the first comet over WebSocket and logged in.
+    pub async fn login(&self, user: &str) -> Person {
+        self.login_at(user, 0).await
+    }
+
+    pub async fn login_at(&self, user: &str, comet: usize) -> Person {
+        let mut person = Person::connect(self, user, "phone", comet, |_| {});
+        person.expect_logged_in().await;
+        person
+    }
+
+    /// Waits until so many dead letters stand in DEAD, and returns them.
+    pub async fn dead_letters(&self, count: usize) -> Vec<DeadLetter> {
+        let letters = wait_for("dead letters", PATIENCE, async || {
+            let letters = self.all_dead_letters().await;
+            if letters.len() >= count { Ok(letters) } else { Err(format!("{} of {count}", letters.len())) }
+        });
+        letters.await
+    }
+
+    pub async fn all_dead_letters(&self) -> Vec<DeadLetter> {
+        let mut watch = self.bus.watch_stream(&Stream::DEAD, Filter::dead()).await.expect("DEAD is there");
+        let mut letters = Vec::new();
+        while let Some(event) = watch.next().await {
+            match event {
+                StreamEvent::Message { payload, .. } => {
+                    letters.push(wire::decode(&payload).expect("DEAD holds dead letters"));
+                }
+                StreamEvent::CaughtUp => break,
+                StreamEvent::Restarted => letters.clear(),
+            }
+        }
+        letters
+    }
+
+    /// A metric of a process, summed over its labels; 0 where it is not there yet.
+    pub async fn metric(&self, service: &str, index: usize, name: &str) -> f64 {
+        let admin = self.door(service, index, "admin");
+        let text = reqwest::get(format!("http://{admin}/metrics")).await.expect("admin answers").text().await;
+        let text = text.expect("metrics are text");
+        let of_name = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        text.lines().filter(of_name).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Takes everything down as an operator would: each process drains and exits with 0.
+    pub async fn stop(mut self) {
+        for service in SERVICES.iter().rev() {
+            for process in self.processes.get_mut(*service).into_iter().flatten() {
+                process.term();
+            }
+            for process in self.processes.get_mut(*service).into_iter().flatten() {
+                process.expect_exit(0, PATIENCE).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Somebody with a device who is connected, and what he was shown.
+
+use std::collections::HashMap;
+
+use pushmesh_client::{Client, Event, Events, LoggedIn, Options};
+use pushmesh_protocol::{
+    PushId,
+    frame::{Push, PushBody},
+};
+
+use crate::{Mesh, PATIENCE};
+
+pub struct Person {
+    pub name: String,
+    pub client: Client,
+    events: Events,
+    /// Every push shown, in order.
+    pub shown: Vec<Push>,
+    /// Calls shown as ended, in order.
+    pub ended: Vec<String>,
+    pub logins: Vec<LoggedIn>,
+    pub last: Vec<Event>,
+}
+
+impl Person {
+    /// Begins to connect over WebSocket; does not wait.
+    pub fn connect(mesh: &Mesh, user: &str, device: &str, comet: usize, change: impl FnOnce(&mut Options)) -> Person {
+        let address = format!("ws://{}", mesh.door("comet", comet, "ws")).parse().expect("an address");
+        let mut options =
+            Options::new(address, mesh.client_token(user, None), device.parse().expect("a device of a story"));
+        change(&mut options);
+        let (client, events) = Client::connect(options);
+        Person {
+            name: user.to_owned(),
+            client,
+            events,
+            shown: Vec::new(),
+            ended: Vec::new(),
+            logins: Vec::new(),
+            last: Vec::new(),
+        }
+    }
+
+    /// Takes the next event; panics with what is expected when none comes.
+    async fn next(&mut self, expected: &str) -> Event {
+        let event = tokio::time::timeout(PATIENCE, self.events.next()).await;
+        let event = event.unwrap_or_else(|_| {
+            let calls: Vec<_> = self.shown.iter().map(describe).collect();
+            panic!(
+                "{} waited for {expected}; shown {calls:?}, ended {:?}, events {:?}",
+                self.name, self.ended, self.last
+            )
+        });
+        let event =
+            event.unwrap_or_else(|| panic!("{}'s client ended; expected {expected}: {:?}", self.name, self.last));
+        self.note(&event);
+        event
+    }
+
+    fn note(&mut self, event: &Event) {
+        match event {
+            Event::Push(push) => self.shown.push(push.clone()),
+            Event::CallEnded(ended) => self.ended.push(ended.call_id.to_string()),
+            Event::LoggedIn(login) => self.logins.push(login.clone()),
+            other => {
+                self.last.push(other.clone());
+                let excess = self.last.len().saturating_sub(20);
+                self.last.drain(..excess);
+            }
+        }
+    }
+
+    /// Notes what has come already, without waiting.
+    pub fn read(&mut self) {
+        while let Some(event) = self.events.try_next() {
+            self.note(&event);
+        }
+    }
+
+    pub async fn expect_logged_in(&mut self) -> LoggedIn {
+        let before = self.logins.len();
+        while self.logins.len() == before {
+            self.next("a login").await;
+        }
+        self.logins.last().expect("one came").clone()
+    }
+
+    /// Waits until this call has been shown.
+    pub async fn expect_call(&mut self, call: &str) -> PushId {
+        loop {
+            if let Some(push) = self.shown.iter().rev().find(|push| describe(push) == call) {
+                return push.id;
+            }
+            self.next(&format!("the call {call}")).await;
+        }
+    }
+
+    /// Waits until this call has been shown as ended.
+    pub async fn expect_ended(&mut self, call: &str) {
+        while !self.ended.iter().any(|ended| ended == call) {
+            self.next(&format!("the end of {call}")).await;
+        }
+    }
+
+    /// Waits until a backend's message has been shown.
+    pub async fn expect_message(&mut self, text: &str) {
+        while !self.shown.iter().any(|push| describe(push) == text) {
+            self.next(&format!("the message {text}")).await;
+        }
+    }
+
+    /// Waits for an event that `wanted` takes.
+    pub async fn expect<T>(&mut self, what: &str, wanted: impl Fn(&Event) -> Option<T>) -> T {
+        loop {
+            let event = self.next(what).await;
+            if let Some(found) = wanted(&event) {
+                return found;
+            }
+        }
+    }
+
+    /// How often each call or message was shown.
+    pub fn counts(&self) -> HashMap<String, usize> {
+        let mut counts = HashMap::new();
+        for push in &self.shown {
+            *counts.entry(describe(push)).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Breaks the connection for good, as a dying battery does.
+    pub fn vanish(self) {
+        self.client.close();
+    }
+}
+
+/// The call's id, or the message's text.
+fn describe(push: &Push) -> String {
+    match &push.body {
+        PushBody::Call(call) => call.call_id.to_string(),
+        PushBody::Message(message) => String::from_utf8_lossy(&message.data.0).into_owned(),
+    }
+}

@@ -1,0 +1,33 @@
+//! The demo tells a working mesh from a broken one.
+
+use std::time::Duration;
+
+use pushmesh_testkit::{Process, ProcessOptions, pushmesh_binary};
+
+const LIMIT: Duration = Duration::from_secs(240);
+
+async fn demo(args: &[&str], exit: i32) -> serde_json::Value {
+    let options = ProcessOptions::new(pushmesh_binary()).args(["demo", "--json", "--speed", "40"]).args(args);
+    let mut process = Process::run("demo", options);
+    process.expect_exit(exit, LIMIT).await;
+    let stdout = process.stdout();
+    let last = stdout.lines().last().unwrap_or_default();
+    serde_json::from_str(last).unwrap_or_else(|error| panic!("{last:?} is no verdict: {error}"))
+}
+
+/// One after the other: four meshes at once would measure the machine.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_passes_and_every_sabotage_is_seen() {
+    let right = demo(&[], 0).await;
+    for key in ["lost", "duplicated", "extra"] {
+        assert_eq!(right[key], 0, "{right}");
+    }
+    for kind in ["group", "discuss", "org"] {
+        assert!(right["pushes"][kind].as_u64() > Some(0), "{right}");
+    }
+    assert!(right["must"].as_u64() > Some(1000), "{right}");
+    for (sabotage, key) in [("drop", "lost"), ("dup", "duplicated"), ("extra", "extra")] {
+        let wrong = demo(&["--sabotage", sabotage], 1).await;
+        assert!(wrong[key].as_u64() > Some(0), "{sabotage}: {wrong}");
+    }
+}

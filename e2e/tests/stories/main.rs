@@ -1,0 +1,12 @@
+//! Stories of whole meshes: real processes, a real nats-server, real sockets.
+
+mod bad_input;
+mod calls;
+mod demo;
+mod devices;
+mod kinds;
+mod limits;
+mod restarts;
+mod retries;
+mod traces;
+mod two_of_everything;
