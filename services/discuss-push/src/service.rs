@@ -1,0 +1,51 @@
+//! How it is put together.
+
+use std::sync::Arc;
+
+use pushmesh_boot::{Context, MESSAGE_MAX_BYTES};
+use pushmesh_proto::v1::{calls_server::CallsServer, discuss_directory_server::DiscussDirectoryServer};
+use pushmesh_protocol::Token;
+use pushmesh_push::{Engine, Host};
+
+use crate::{config::Config, discussions::Discussions, handlers::directory::Grpc};
+
+/// The running service.
+pub struct Service {
+    engine: Engine,
+}
+
+impl pushmesh_boot::Service for Service {
+    const NAME: &'static str = "discuss-push";
+    const ABOUT: &'static str = "Tells the members of ad-hoc discussion groups of their calls";
+    type Config = Config;
+
+    fn member_name(config: &Config) -> Token {
+        config.kind.service()
+    }
+
+    async fn start(context: Context, config: Config) -> anyhow::Result<Self> {
+        let host =
+            Host { bus: context.bus.clone(), membership: context.membership.clone(), mesh: context.mesh.clone() };
+        let kind = Arc::new(Discussions::new(&config));
+        let engine = Engine::start(host, kind, config.engine.clone()).await?;
+        let (mut known, reading) = (engine.calls_known(), context.latch("the calls are still being read"));
+        context.spawn("calls-known", async move {
+            // The engine's end is the process's.
+            let _ = known.wait_for(|known| *known).await;
+            drop(reading);
+        });
+
+        let door = context.door(&config.door)?;
+        let directory = DiscussDirectoryServer::new(Grpc(engine.directory(door.clone())));
+        let calls = CallsServer::new(engine.calls(door));
+        let routes = tonic::service::Routes::new(directory.max_decoding_message_size(MESSAGE_MAX_BYTES))
+            .add_service(calls.max_decoding_message_size(MESSAGE_MAX_BYTES));
+        context.serve_grpc(&config.door, routes, pushmesh_proto::DESCRIPTORS, None).await?;
+        Ok(Self { engine })
+    }
+
+    /// Every partition is handed over.
+    async fn drain(self) {
+        self.engine.drain().await;
+    }
+}

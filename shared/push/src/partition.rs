@@ -1,0 +1,455 @@
+//! The task that owns one partition: it chooses the next event, the [`Desk`] applies it, the [`Outbox`] is emptied.
+//!
+//! Order: all that comes of one partition is stored in the order in which it was applied, one round of storing at a
+//! time. Bound: while [`OUTBOX_HIGH`] orders wait, nothing more is taken in, and what is not taken in waits in its own
+//! bounded queue. Before every round the lease is asked.
+
+use std::{future::pending, pin::Pin, sync::Arc, time::Duration};
+
+use pushmesh_bus::{KvEvent, Message, Outgoing, StoreError, Stored, StreamEvent};
+use pushmesh_membership::Lease;
+use pushmesh_protocol::{
+    TraceContext, Unit, UserId,
+    message::{CallsAnswer, CallsRequest, OnlineResult, PushOrder},
+    name::{MessageId, Stream, Subject},
+    wire,
+};
+use pushmesh_telemetry::span::{self, Role};
+use tokio::{
+    sync::{broadcast, mpsc, watch},
+    time::{Instant, Interval, MissedTickBehavior, interval},
+};
+use tracing::Span;
+
+use crate::{
+    book::CallNews,
+    clock,
+    desk::{Desk, Effects, Input, MemberNews, Outcome, Rules, SessionNews},
+    engine::Shared,
+    metrics::Share,
+    outbox::{Outbox, Parcel},
+    router::{Part, PartReply},
+    sources::{Sources, member_news, session_news},
+};
+
+/// Orders that may wait before nothing more is taken in.
+const OUTBOX_HIGH: usize = 4096;
+/// Orders stored in one round: one atomic batch.
+const ROUND_MAX: usize = 500;
+/// How long a partition that is asked for keeps storing what it has; its next owner evaluates anyway.
+const HAND_OVER_MAX: Duration = Duration::from_secs(2);
+const TICK: Duration = Duration::from_millis(100);
+
+type StoreRound = Pin<Box<dyn Future<Output = Vec<Result<Stored, StoreError>>> + Send>>;
+
+enum Event {
+    /// Fenced: stop at once.
+    Lost,
+    /// Asked to hand over.
+    Released,
+    Stored(Vec<Result<Stored, StoreError>>),
+    Removed(Vec<Result<Stored, StoreError>>),
+    Batch(Part),
+    Session(KvEvent),
+    Member(StreamEvent),
+    Call(CallNews),
+    /// News of calls were missed.
+    CallsMissed,
+    CallsCurrent,
+    Question(Message),
+    /// The connection is closed: the process stops.
+    Closed,
+    Tick,
+}
+
+/// Owns the partition until it is released or lost.
+pub(crate) async fn run(shared: Arc<Shared>, lease: Lease) {
+    let begun = Instant::now();
+    let partition = lease.partition();
+    // From here on batches wait instead of being answered "not mine".
+    let (parts, _open) = shared.router.open(partition);
+    let sources = tokio::select! {
+        biased;
+        () = lease.lost() => return,
+        () = lease.released() => return,
+        sources = Sources::open(&shared, partition) => sources,
+    };
+    let rules = Rules::new(&*shared.kind, lease.epoch(), shared.config.stale_after, shared.config.session_grace);
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let task = Task {
+        desk: Desk::new(rules),
+        outbox: Outbox::default(),
+        round: None,
+        removals: Removals::default(),
+        loading: Some(Loading { begun, sessions: false, members: false, calls: false }),
+        evaluating: None,
+        hand_over: None,
+        calls: shared.feed.news(),
+        calls_current: shared.feed.current(),
+        share: shared.metrics.share(),
+        sources,
+        parts,
+        ticks,
+        lease,
+        shared,
+    };
+    task.run().await;
+}
+
+struct Loading {
+    begun: Instant,
+    sessions: bool,
+    members: bool,
+    calls: bool,
+}
+
+/// Memberships of dissolved units on their way out of the directory. In no order, and made again by the next owner.
+#[derive(Default)]
+struct Removals {
+    waiting: Vec<(UserId, Unit)>,
+    taken: Vec<(UserId, Unit)>,
+    round: Option<StoreRound>,
+    not_before: Option<Instant>,
+}
+
+struct Task {
+    shared: Arc<Shared>,
+    lease: Lease,
+    sources: Sources,
+    parts: mpsc::Receiver<Part>,
+    calls: broadcast::Receiver<CallNews>,
+    calls_current: watch::Receiver<bool>,
+    ticks: Interval,
+    desk: Desk,
+    outbox: Outbox<PartReply>,
+    /// What is being stored.
+    round: Option<(Vec<Parcel>, StoreRound)>,
+    removals: Removals,
+    loading: Option<Loading>,
+    /// Whom to tell next of all calls, active and ended.
+    evaluating: Option<u32>,
+    /// Set when asked to hand over: until when what waits is stored.
+    hand_over: Option<Instant>,
+    share: Share,
+}
+
+impl Task {
+    async fn run(mut self) {
+        loop {
+            match self.next().await {
+                Event::Lost | Event::Closed => return,
+                Event::Released => {
+                    self.parts.close();
+                    self.hand_over = Some(Instant::now() + HAND_OVER_MAX);
+                }
+                event => self.apply(event).await,
+            }
+            if self.hand_over.is_some_and(|until| self.settled() || Instant::now() >= until) {
+                return;
+            }
+            self.pump();
+            let waiting = self.outbox.len() + self.round.as_ref().map_or(0, |(parcels, _)| parcels.len());
+            self.share.set(self.desk.logins(), self.desk.memberships(), waiting);
+        }
+    }
+
+    async fn next(&mut self) -> Event {
+        let going = self.hand_over.is_some();
+        let room = !going && self.outbox.len() < OUTBOX_HIGH;
+        let serving = self.loading.is_none();
+        let await_calls = self.loading.as_ref().is_some_and(|loading| !loading.calls);
+        tokio::select! {
+            biased;
+            () = self.lease.lost() => Event::Lost,
+            () = self.lease.released(), if !going => Event::Released,
+            results = round(self.round.as_mut().map(|(_, round)| round)) => Event::Stored(results),
+            results = round(self.removals.round.as_mut()) => Event::Removed(results),
+            _ = self.ticks.tick() => Event::Tick,
+            event = fair(
+                &mut self.sources, &mut self.parts, &mut self.calls, &mut self.calls_current, serving, await_calls,
+            ), if room => event,
+        }
+    }
+
+    async fn apply(&mut self, event: Event) {
+        match event {
+            Event::Stored(results) => self.stored(results),
+            Event::Removed(results) => self.removed(results),
+            Event::Batch(part) => self.batch(part),
+            Event::Session(event) => {
+                let Some(news) = session_news(event, &self.shared.metrics) else { return };
+                let current = matches!(news, SessionNews::Current);
+                self.engine_input(Input::Session(news));
+                self.caught_up(|loading| loading.sessions |= current);
+            }
+            Event::Member(event) => {
+                let Some(news) = member_news(event, &self.shared.metrics) else { return };
+                let current = matches!(news, MemberNews::Current);
+                self.engine_input(Input::Member(news));
+                self.caught_up(|loading| loading.members |= current);
+            }
+            Event::CallsCurrent => self.caught_up(|loading| loading.calls = true),
+            Event::Call(news) => self.call(news),
+            Event::CallsMissed => {
+                tracing::warn!(partition = %self.lease.partition(), "news of calls were missed: all logins are evaluated");
+                self.evaluate_all();
+            }
+            Event::Question(message) => self.question(message).await,
+            Event::Tick => self.engine_input(Input::Tick),
+            Event::Lost | Event::Released | Event::Closed => {}
+        }
+    }
+
+    fn caught_up(&mut self, note: impl FnOnce(&mut Loading)) {
+        let Some(loading) = &mut self.loading else { return };
+        note(loading);
+        if loading.sessions && loading.members && loading.calls {
+            let seconds = loading.begun.elapsed().as_secs_f64();
+            self.loading = None;
+            self.shared.metrics.load_seconds.record(seconds);
+            tracing::info!(
+                kind = %self.shared.kind.kind(),
+                partition = %self.lease.partition(),
+                epoch = self.lease.epoch(),
+                memberships = self.desk.memberships(),
+                logins = self.desk.logins(),
+                seconds,
+                "partition served"
+            );
+            self.evaluate_all();
+        }
+    }
+
+    /// All logins are told of all calls: what was told before has the same ids.
+    fn evaluate_all(&mut self) {
+        if self.loading.is_some() {
+            return;
+        }
+        let effects = self.desk.serve(&self.shared.feed.book(), clock::now());
+        self.keep(effects, None);
+        self.evaluating = Some(0);
+    }
+
+    fn batch(&mut self, part: Part) {
+        let Part { entries, reply } = part;
+        let tickets = self.outbox.open(reply, entries.len());
+        let mut answer = None;
+        for (ticket, entry) in tickets.zip(entries) {
+            let span = span::child("process pm.v1.online.{kind}.{instance}", Role::Consumer, entry.record.trace);
+            span::set(&span, "pushmesh.service", self.shared.service.to_string());
+            let input = Input::Record { trace: span::context(&span).or(entry.record.trace), entry };
+            let effects = self.desk.apply(input, &self.shared.feed.book(), clock::now());
+            let metrics = &self.shared.metrics;
+            let result = match effects.outcome {
+                Some(Outcome::Fenced { current }) => OnlineResult::Fenced { current },
+                outcome => {
+                    match outcome {
+                        Some(Outcome::Overtaken) => metrics.overtaken.increment(1),
+                        Some(Outcome::Stale) => metrics.stale.increment(1),
+                        _ => metrics.evaluated.increment(1),
+                    }
+                    OnlineResult::Done { pushes: 0 }
+                }
+            };
+            if effects.orders.is_empty() {
+                answer = self.outbox.settle(ticket, result).or(answer);
+            } else {
+                let orders = effects.orders.into_iter().map(|order| self.traced(order)).collect();
+                self.outbox.wait(ticket, orders, span);
+            }
+        }
+        self.answer(answer);
+    }
+
+    fn call(&mut self, news: CallNews) {
+        let (parent, name) = match &news {
+            CallNews::Started(call) => (call.trace, "process call_{kind}.{call} started"),
+            CallNews::Ended(call) => (call.trace, "process call_{kind}.{call} ended"),
+            CallNews::Dissolved(_) => (None, ""),
+        };
+        let effects = self.desk.apply(Input::Call { news, trace: parent }, &self.shared.feed.book(), clock::now());
+        // Most partitions have no member of most calls: they leave no span.
+        let span = if effects.orders.is_empty() { Span::none() } else { span::child(name, Role::Consumer, parent) };
+        span::set(&span, "pushmesh.service", self.shared.service.to_string());
+        self.keep(effects, span::context(&span));
+    }
+
+    /// What no record waits for.
+    fn engine_input(&mut self, input: Input) {
+        let effects = self.desk.apply(input, &self.shared.feed.book(), clock::now());
+        self.keep(effects, None);
+    }
+
+    fn keep(&mut self, effects: Effects, trace: Option<TraceContext>) {
+        for mut order in effects.orders {
+            if trace.is_some() {
+                set_trace(&mut order, trace);
+            }
+            let (order, span) = self.traced(order);
+            self.outbox.push(order, span);
+        }
+        self.removals.waiting.extend(effects.dissolved);
+    }
+
+    /// Opens the span that publishes an order, under the one that gave it.
+    fn traced(&self, mut order: PushOrder) -> (PushOrder, Span) {
+        let parent = trace_of(&order);
+        if parent.is_none() {
+            return (order, Span::none());
+        }
+        let span = span::child("publish pm.v1.push.order.{p}.{user}", Role::Producer, parent);
+        span::set(&span, "pushmesh.service", self.shared.service.to_string());
+        set_trace(&mut order, span::context(&span).or(parent));
+        (order, span)
+    }
+
+    fn stored(&mut self, results: Vec<Result<Stored, StoreError>>) {
+        let Some((parcels, _)) = self.round.take() else { return };
+        if let Some(error) = results.iter().find_map(|result| result.as_ref().err()) {
+            let (kind, partition) = (self.shared.kind.kind(), self.lease.partition());
+            tracing::warn!(%kind, %partition, orders = parcels.len(), %error, "pushes are not stored yet");
+        }
+        let (tally, answers) = self.outbox.stored(parcels, results, Instant::now());
+        self.shared.metrics.count(&tally);
+        self.answer(answers);
+    }
+
+    fn answer(&self, answers: impl IntoIterator<Item = (PartReply, Vec<OnlineResult>)>) {
+        for (reply, results) in answers {
+            self.shared.metrics.evaluate_seconds.record(reply.arrived.elapsed().as_secs_f64());
+            reply.send(results);
+        }
+    }
+
+    fn removed(&mut self, results: Vec<Result<Stored, StoreError>>) {
+        self.removals.round = None;
+        let taken = std::mem::take(&mut self.removals.taken);
+        for (membership, result) in taken.into_iter().zip(results) {
+            match result {
+                Ok(_) => self.shared.metrics.dissolved.increment(1),
+                Err(error) => {
+                    tracing::warn!(%error, "a dissolved unit's membership is not removed yet");
+                    self.removals.waiting.push(membership);
+                    self.removals.not_before = Some(Instant::now() + Duration::from_secs(1));
+                }
+            }
+        }
+    }
+
+    async fn question(&mut self, message: Message) {
+        let Some(reply) = message.reply else { return };
+        let Ok(CallsRequest { user, login_id }) = wire::decode(&message.payload) else {
+            self.shared.metrics.malformed_questions.increment(1);
+            return;
+        };
+        let calls = self.desk.calls(&user, &login_id, &self.shared.feed.book());
+        if let Err(error) = self.shared.bus.reply(reply, wire::encode(&CallsAnswer { calls }).into()).await {
+            tracing::debug!(%error, "a CALLS question could not be answered");
+        }
+    }
+
+    fn settled(&self) -> bool {
+        self.outbox.is_idle() && self.round.is_none()
+    }
+
+    /// Starts what can be started.
+    fn pump(&mut self) {
+        if !self.lease.held() {
+            return;
+        }
+        if let Some(from) = self.evaluating
+            && self.hand_over.is_none()
+            && self.outbox.len() < OUTBOX_HIGH
+        {
+            let (effects, next) = self.desk.evaluate(from, ROUND_MAX, &self.shared.feed.book(), clock::now());
+            self.evaluating = next;
+            self.keep(effects, None);
+        }
+        if self.round.is_none() {
+            let parcels = self.outbox.take(ROUND_MAX, Instant::now());
+            if !parcels.is_empty() {
+                let partition = self.lease.partition();
+                let messages = parcels.iter().map(|parcel| outgoing(partition, &parcel.order)).collect();
+                let bus = self.shared.bus.clone();
+                let round = async move { bus.store_all(&Stream::PUSH, messages).await };
+                self.round = Some((parcels, Box::pin(round)));
+            }
+        }
+        self.pump_removals();
+    }
+
+    fn pump_removals(&mut self) {
+        let now = Instant::now();
+        let removals = &mut self.removals;
+        let early = removals.not_before.is_some_and(|until| now < until);
+        if removals.round.is_some() || removals.waiting.is_empty() || early || self.hand_over.is_some() {
+            return;
+        }
+        let from = removals.waiting.len().saturating_sub(ROUND_MAX);
+        removals.taken = removals.waiting.split_off(from);
+        let directory = self.shared.directory.clone();
+        let taken = removals.taken.clone();
+        removals.round = Some(Box::pin(async move { directory.store_removals(taken).await }));
+    }
+}
+
+/// The next event from outside, none of them favoured.
+async fn fair(
+    sources: &mut Sources,
+    parts: &mut mpsc::Receiver<Part>,
+    calls: &mut broadcast::Receiver<CallNews>,
+    calls_current: &mut watch::Receiver<bool>,
+    serving: bool,
+    await_calls: bool,
+) -> Event {
+    tokio::select! {
+        Some(part) = parts.recv(), if serving => Event::Batch(part),
+        event = sources.sessions.next() => event.map_or(Event::Closed, Event::Session),
+        event = sources.directory.next() => event.map_or(Event::Closed, Event::Member),
+        news = calls.recv() => match news {
+            Ok(news) => Event::Call(news),
+            Err(broadcast::error::RecvError::Lagged(_)) => Event::CallsMissed,
+            Err(broadcast::error::RecvError::Closed) => Event::Closed,
+        },
+        known = calls_current.wait_for(|current| *current), if await_calls => match known {
+            Ok(_) => Event::CallsCurrent,
+            Err(_) => Event::Closed,
+        },
+        message = sources.questions.next(), if serving => message.map_or(Event::Closed, Event::Question),
+    }
+}
+
+async fn round(round: Option<&mut StoreRound>) -> Vec<Result<Stored, StoreError>> {
+    match round {
+        Some(round) => round.await,
+        None => pending().await,
+    }
+}
+
+fn outgoing(partition: pushmesh_protocol::Partition, order: &PushOrder) -> Outgoing {
+    let id = match order {
+        PushOrder::Deliver(delivery) => MessageId::push(delivery.id),
+        PushOrder::Withdraw(withdrawal) => MessageId::push(withdrawal.id),
+        PushOrder::LoginEnded(ended) => MessageId::login_ended(&ended.kind, &ended.login_id),
+    };
+    let subject = Subject::push(partition, order.user());
+    // Its context travels in the payload: a header of its own would halve the rate.
+    Outgoing { subject, payload: wire::encode(order).into(), id, trace: None }
+}
+
+fn trace_of(order: &PushOrder) -> Option<TraceContext> {
+    match order {
+        PushOrder::Deliver(delivery) => delivery.trace,
+        PushOrder::Withdraw(withdrawal) => withdrawal.trace,
+        PushOrder::LoginEnded(_) => None,
+    }
+}
+
+fn set_trace(order: &mut PushOrder, trace: Option<TraceContext>) {
+    match order {
+        PushOrder::Deliver(delivery) => delivery.trace = trace,
+        PushOrder::Withdraw(withdrawal) => withdrawal.trace = trace,
+        PushOrder::LoginEnded(_) => {}
+    }
+}
