@@ -159,6 +159,16 @@ impl Filter {
         Self(format!("pm.v1.dir.{kind}.{partition}.>").into())
     }
 
+    /// All memberships of a user.
+    pub fn directory_of_user(kind: &Kind, partition: Partition, user: &UserId) -> Self {
+        Self(format!("pm.v1.dir.{kind}.{partition}.{user}.>").into())
+    }
+
+    /// All members of a unit, whatever their partition.
+    pub fn directory_of_unit(kind: &Kind, unit: &Unit) -> Self {
+        Self(format!("pm.v1.dir.{kind}.*.*.{}", unit.dotted()).into())
+    }
+
     pub fn heartbeats() -> Self {
         Self("pm.v1.hb.*.*".into())
     }
@@ -185,6 +195,11 @@ impl Stream {
 
     pub fn directory(kind: &Kind) -> Self {
         Self(format!("DIR_{kind}").into())
+    }
+
+    /// A stream that the server named, without a check: only what the server or a spec said enters here.
+    pub fn from_server(text: &str) -> Self {
+        Self(text.to_owned().into())
     }
 
     /// The stream behind a bucket.
@@ -327,6 +342,12 @@ impl MessageId {
 
     pub fn login_ended(kind: &Kind, login: &crate::LoginId) -> Self {
         Self(format!("{kind}.{login}.ended"))
+    }
+
+    /// A change of a directory: the writer's own count of them, in one of its lives. Two changes of one membership
+    /// never share an id, one change that is stored again does.
+    pub fn directory(writer: &Instance, life: crate::message::Epoch, number: u64) -> Self {
+        Self(format!("dir.{writer}.{life}.{number}"))
     }
 
     pub fn dead(reason: DeadReason, source: &str) -> Self {
