@@ -32,6 +32,9 @@ pub(crate) mod subject {
     pub(crate) fn consumer_info(stream: &Stream, consumer: &str) -> String {
         format!("$JS.API.CONSUMER.INFO.{stream}.{consumer}")
     }
+    pub(crate) fn consumer_list(stream: &Stream) -> String {
+        format!("$JS.API.CONSUMER.LIST.{stream}")
+    }
     pub(crate) fn consumer_delete(stream: &Stream, consumer: &str) -> String {
         format!("$JS.API.CONSUMER.DELETE.{stream}.{consumer}")
     }
@@ -249,4 +252,13 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// A position in a consumer, in the words of the API.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+pub(crate) struct SequencePair {
+    #[serde(default)]
+    pub consumer_seq: u64,
+    #[serde(default)]
+    pub stream_seq: u64,
 }

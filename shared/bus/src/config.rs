@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use pushmesh_config::FieldError;
 use serde::{Deserialize, Serialize};
 
 /// The table `[nats]` of every service.
@@ -27,27 +28,29 @@ pub struct Config {
     /// PEM file with this client's key. Default none.
     pub key_file: Option<PathBuf>,
     /// How long starting up waits for a first connection. Default "10s".
-    #[serde(with = "crate::duration")]
-    #[schemars(with = "String")]
+    #[serde(with = "pushmesh_config::duration")]
+    #[schemars(with = "pushmesh_config::DurationText")]
     pub connect_wait: Duration,
     /// How long a message that is to be stored is tried again with the same id. Default "20s": outlasts an outage of 15 s
     /// with the reconnect or the election of a leader after it.
-    #[serde(with = "crate::duration")]
-    #[schemars(with = "String")]
+    #[serde(with = "pushmesh_config::duration")]
+    #[schemars(with = "pushmesh_config::DurationText")]
     pub outage_hold: Duration,
-    /// Bytes of messages not yet stored that are held in memory; beyond it new ones are refused. Default 64 MiB.
+    /// Bytes of messages not yet stored that are held in memory; beyond it new ones are refused. Default "64MiB".
+    #[serde(with = "pushmesh_config::size")]
+    #[schemars(with = "pushmesh_config::SizeText")]
     pub hold_max_bytes: usize,
     /// How long an answer to one JetStream publish is awaited before it is tried again. Default "2s".
-    #[serde(with = "crate::duration")]
-    #[schemars(with = "String")]
+    #[serde(with = "pushmesh_config::duration")]
+    #[schemars(with = "pushmesh_config::DurationText")]
     pub ack_timeout: Duration,
     /// How long a key-value operation is tried before it fails. Default "5s".
-    #[serde(with = "crate::duration")]
-    #[schemars(with = "String")]
+    #[serde(with = "pushmesh_config::duration")]
+    #[schemars(with = "pushmesh_config::DurationText")]
     pub kv_timeout: Duration,
     /// How long a core publish waits for a place in the connection's queue (2,048 messages). Default "1s".
-    #[serde(with = "crate::duration")]
-    #[schemars(with = "String")]
+    #[serde(with = "pushmesh_config::duration")]
+    #[schemars(with = "pushmesh_config::DurationText")]
     pub publish_wait: Duration,
     /// Messages that may wait for their JetStream ack at once: 1 to 3,000. Default 3,000.
     pub in_flight_max: usize,
@@ -55,8 +58,8 @@ pub struct Config {
     /// there is one. Default 3.
     pub reconnect_after_timeouts: u32,
     /// How often the connection is probed: 1 s to 5 s; two probes without answer end it. Default "2s".
-    #[serde(with = "crate::duration")]
-    #[schemars(with = "String")]
+    #[serde(with = "pushmesh_config::duration")]
+    #[schemars(with = "pushmesh_config::DurationText")]
     pub ping_interval: Duration,
     /// Messages that wait in one subscription before the newest are dropped (and counted). Default 65,536.
     pub subscription_capacity: usize,
@@ -91,22 +94,14 @@ impl Default for Config {
     }
 }
 
-/// A field of [`Config`] outside its limits.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("nats.{field} {reason}")]
-pub struct ConfigError {
-    pub field: &'static str,
-    pub reason: String,
-}
-
 impl Config {
     /// The defaults, towards `url`.
     pub fn to(url: impl Into<String>) -> Self {
         Self { url: url.into(), ..Self::default() }
     }
 
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        let refuse = |field, reason: &str| Err(ConfigError { field, reason: reason.to_owned() });
+    pub fn validate(&self) -> Result<(), FieldError> {
+        let refuse = |field: &str, reason: &str| Err(FieldError::new(field, reason));
         let seconds = Duration::from_secs;
         if self.url.split(',').any(|url| url.trim().is_empty()) {
             return refuse("url", "must be one or more server addresses, separated by commas");

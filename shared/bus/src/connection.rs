@@ -7,6 +7,7 @@ use std::{
 
 use async_nats::{Client, ConnectOptions, Event, ServerError, connection::State};
 use futures_util::StreamExt;
+use pushmesh_config::FieldError;
 use pushmesh_protocol::{Instance, Token};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -15,7 +16,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    Config, ConfigError, Health,
+    Config, Health,
     ack::{self, AckQueue},
     backoff::{Backoff, jitter, random_token},
     metrics::Metrics,
@@ -50,8 +51,8 @@ pub(crate) struct Inner {
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    #[error(transparent)]
-    Config(#[from] ConfigError),
+    #[error("nats.{0}")]
+    Config(#[from] FieldError),
     #[error("can't read nats.{field} {path}")]
     Secret { field: &'static str, path: String, source: std::io::Error },
     #[error("NATS at {url} refused the credentials: {reason}")]

@@ -1,7 +1,8 @@
 //! Every metric of this crate.
 
 use metrics::{Counter, Gauge, Histogram};
-use pushmesh_protocol::metric::{self, bus as names};
+use pushmesh_protocol::metric::bus as names;
+use pushmesh_telemetry::metric::{counter, gauge, histogram};
 
 /// Handles are made once a connection: counting is an atomic add.
 pub(crate) struct Metrics {
@@ -22,21 +23,6 @@ pub(crate) struct Metrics {
     pub watch_restarts: Counter,
     pub pins_lost: Counter,
     pub dead_letters: Counter,
-}
-
-fn counter(metric: &metric::Counter) -> Counter {
-    metrics::describe_counter!(metric.name, metric.help);
-    metrics::counter!(metric.name)
-}
-
-fn gauge(metric: &metric::Gauge) -> Gauge {
-    metrics::describe_gauge!(metric.name, metric.help);
-    metrics::gauge!(metric.name)
-}
-
-fn histogram(metric: &metric::Histogram) -> Histogram {
-    metrics::describe_histogram!(metric.name, metrics::Unit::Seconds, metric.help);
-    metrics::histogram!(metric.name)
 }
 
 impl Metrics {

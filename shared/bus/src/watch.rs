@@ -1,7 +1,10 @@
-//! Watching a stream.
-use crate::{Bus, ConsumeError};
+//! [`StreamWatch`]: what a stream holds, and what comes.
+
 use bytes::Bytes;
 use pushmesh_protocol::name::{Filter, Stream};
+use tokio::sync::mpsc;
+
+use crate::{Bus, ConsumeError, ordered};
 
 /// What a watch of a stream tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,21 +20,29 @@ pub enum StreamEvent {
     Restarted,
 }
 
+/// Follows a stream until dropped. Survives reconnects and restarts of the server.
 pub struct StreamWatch {
-    events: tokio::sync::mpsc::Receiver<StreamEvent>,
+    events: mpsc::Receiver<ordered::Event>,
 }
 
 impl Bus {
     /// The last message of every subject of `filter`, then live ones, in stream order.
     pub async fn watch_stream(&self, stream: &Stream, filter: Filter) -> Result<StreamWatch, ConsumeError> {
-        let _ = filter;
-        Err(ConsumeError::Outage(stream.to_string()))
+        let follow = ordered::follow(self, stream.clone(), filter.as_str().to_owned());
+        let events = follow.await.map_err(|error| ConsumeError::of(error, || format!("stream {stream}")))?;
+        Ok(StreamWatch { events })
     }
 }
 
 impl StreamWatch {
     /// `None` once the connection is closed. Cancel safe.
     pub async fn next(&mut self) -> Option<StreamEvent> {
-        self.events.recv().await
+        Some(match self.events.recv().await? {
+            ordered::Event::Item(item) => {
+                StreamEvent::Message { subject: item.subject, payload: item.payload, sequence: item.sequence }
+            }
+            ordered::Event::CaughtUp => StreamEvent::CaughtUp,
+            ordered::Event::Restarted => StreamEvent::Restarted,
+        })
     }
 }

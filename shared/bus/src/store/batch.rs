@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use async_nats::StatusCode;
 use bytes::Bytes;
-use futures_util::future::join_all;
 use pushmesh_protocol::name::{Stream, header};
 use tokio::time::Instant;
 
 use super::{Outgoing, PubAck, StoreError, Stored, refusal};
 use crate::{
     Bus,
-    api::{self, CallError, Tries},
+    api::{self, CallError},
     backoff::random_token,
     connection::Answered,
     replies::Lost,
@@ -83,36 +82,12 @@ impl Bus {
                 }
             }
         }
-        let mut tries = Tries::until(deadline);
-        loop {
-            let waiting = open(&outcomes);
-            if waiting.is_empty() {
-                break;
-            }
-            let timeout = tries.this_try(self.inner.config.ack_timeout);
-            let publishes = waiting.iter().map(|index| self.publish_once(&chunk[*index], timeout));
-            // join_all polls in order, and polling once queues the publish: the order on the wire is the order here.
-            let answers = join_all(publishes).await;
-            let mut passing = Vec::new();
-            for (index, answer) in waiting.into_iter().zip(answers) {
-                match answer {
-                    Ok(ack) => outcomes[index] = Some(Ok(ack.into())),
-                    Err(error) if error.is_passing() => passing.push((index, error)),
-                    Err(error) => outcomes[index] = Some(Err(refusal(error, begun))),
-                }
-            }
-            if passing.is_empty() {
-                break;
-            }
-            if !tries.again(self).await {
-                for (index, error) in passing {
-                    outcomes[index] = Some(Err(refusal(error, begun)));
-                }
-                break;
-            }
-            self.inner.metrics.store_retries.increment(passing.len() as u64);
+        let waiting = open(&outcomes);
+        let group: Vec<_> = waiting.iter().map(|index| chunk[*index].publish()).collect();
+        for (index, answer) in waiting.into_iter().zip(self.publish_group(&group, deadline).await) {
+            outcomes[index] = Some(answer.map(Stored::from).map_err(|error| refusal(error, begun)));
         }
-        outcomes.into_iter().map(|outcome| outcome.expect("the loop above ends when none is open")).collect()
+        outcomes.into_iter().map(|outcome| outcome.expect("the group is all that was open")).collect()
     }
 
     /// A batch never asks for more places than there are.

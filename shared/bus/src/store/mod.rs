@@ -1,6 +1,7 @@
 //! Storing messages in streams: awaited, held and said again with the same id over an outage, batched where several wait.
 
 mod batch;
+pub(crate) mod group;
 pub(crate) mod hold;
 
 use std::time::Duration;
@@ -96,6 +97,11 @@ impl Outgoing {
             headers.insert(header::TRACEPARENT, trace.to_string());
         }
         headers
+    }
+
+    fn publish(&self) -> group::Publish {
+        let subject = self.subject.as_str().to_owned();
+        group::Publish { subject, headers: self.headers(), payload: self.payload.clone() }
     }
 
     pub(crate) fn bytes(&self) -> usize {

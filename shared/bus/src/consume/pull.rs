@@ -1,0 +1,323 @@
+//! The task that pulls a partition's messages and keeps its pin.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use async_nats::{StatusCode, Subscriber};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use pushmesh_protocol::{
+    name::{Consumer, Stream, Subject},
+    topology::PIN_GROUP,
+};
+use serde_json::json;
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::Delivered;
+use crate::{
+    Acker, Bus,
+    api::{CallError, subject},
+    backoff::{Backoff, jitter},
+    core::trace_of,
+    ordered::{Origin, nanos},
+};
+
+/// A pull request lives this long: well below the time after which a silent client loses its pin.
+const EXPIRES: Duration = Duration::from_secs(3);
+/// While a pull request waits, the server says so this often.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// So long without a word although a request waits, and it is taken for lost.
+const SILENCE: Duration = Duration::from_millis(2500);
+/// Messages handed on and not yet taken by the owner.
+const HANDED_ON_MAX: usize = 32;
+
+pub(super) async fn start(
+    bus: &Bus,
+    stream: Arc<Stream>,
+    consumer: Consumer,
+    release: CancellationToken,
+    abandon: CancellationToken,
+) -> Result<mpsc::Receiver<Delivered>, CallError> {
+    let inbox = bus.inner.replies.own_subject();
+    let subscribe = bus.inner.client.subscribe(inbox.as_str().to_owned());
+    let subscriber = tokio::time::timeout(bus.inner.config.kv_timeout, subscribe)
+        .await
+        .map_err(|_| CallError::Timeout)?
+        .map_err(|_| CallError::Lost)?;
+    let (handed_on, messages) = mpsc::channel(HANDED_ON_MAX);
+    let puller = Puller {
+        next: subject::consumer_next(&stream, &consumer),
+        prefetch: bus.inner.config.prefetch,
+        connections: bus.inner.health.borrow().connections,
+        bus: bus.clone(),
+        stream,
+        consumer,
+        inbox,
+        handed_on,
+        pulls: Pulls::new(Instant::now()),
+        queue: VecDeque::new(),
+        backoff: Backoff::new(Duration::from_secs(1)),
+    };
+    tokio::spawn(async move { abandon.run_until_cancelled(puller.run(subscriber, release)).await });
+    Ok(messages)
+}
+
+struct Puller {
+    bus: Bus,
+    stream: Arc<Stream>,
+    consumer: Consumer,
+    next: String,
+    inbox: Subject,
+    prefetch: usize,
+    connections: u64,
+    handed_on: mpsc::Sender<Delivered>,
+    pulls: Pulls,
+    /// Fetched and not handed on. The consumer's `max_ack_pending` bounds it.
+    queue: VecDeque<Delivered>,
+    backoff: Backoff,
+}
+
+/// What is asked of the server, as far as this side knows. Pure.
+#[derive(Debug)]
+struct Pulls {
+    /// Messages asked for and not delivered.
+    asked: usize,
+    pin: Option<String>,
+    heard: Instant,
+    /// When the pin is to be renewed, whatever else happens.
+    renew: Instant,
+    /// Nothing is asked before.
+    not_before: Instant,
+}
+
+enum Event {
+    Message(Option<async_nats::Message>),
+    Room,
+    Tick,
+    Connection,
+    Release,
+    Nobody,
+}
+
+impl Puller {
+    async fn run(mut self, mut subscriber: Subscriber, release: CancellationToken) {
+        let mut health = self.bus.health();
+        loop {
+            let now = Instant::now();
+            if let Some(batch) = self.pulls.wanted(now, self.queue.len(), self.prefetch) {
+                self.pull(batch).await;
+            }
+            let wake = self.pulls.wake(self.queue.len() < self.prefetch);
+            let event = tokio::select! {
+                () = release.cancelled() => Event::Release,
+                message = subscriber.next() => Event::Message(message),
+                room = self.handed_on.reserve(), if !self.queue.is_empty() => {
+                    match (room, self.queue.pop_front()) {
+                        (Ok(room), Some(delivered)) => {
+                            room.send(delivered);
+                            Event::Room
+                        }
+                        _ => Event::Nobody,
+                    }
+                }
+                () = self.handed_on.closed(), if self.queue.is_empty() => Event::Nobody,
+                _ = health.changed() => Event::Connection,
+                () = tokio::time::sleep_until(wake) => Event::Tick,
+            };
+            match event {
+                Event::Message(Some(message)) => self.received(message),
+                Event::Room | Event::Tick => {}
+                Event::Connection => {
+                    let health = health.borrow_and_update().clone();
+                    if health.closed {
+                        return;
+                    }
+                    if health.connections != self.connections {
+                        // The requests went with the connection; the pin did not, unless the server was restarted.
+                        self.connections = health.connections;
+                        self.pulls.forget(Instant::now());
+                    }
+                }
+                Event::Release => {
+                    // Without interest the server sends nothing more to this inbox.
+                    let _ = subscriber.unsubscribe().await;
+                    while let Some(message) = subscriber.next().await {
+                        self.received(message);
+                    }
+                    for left in self.queue.drain(..) {
+                        left.acker.retry_after(Duration::ZERO);
+                    }
+                    return;
+                }
+                Event::Message(None) | Event::Nobody => return,
+            }
+        }
+    }
+
+    async fn pull(&mut self, batch: usize) {
+        let mut request = json!({
+            "batch": batch,
+            "expires": nanos(EXPIRES),
+            "idle_heartbeat": nanos(HEARTBEAT),
+            "group": PIN_GROUP,
+        });
+        if let Some(pin) = &self.pulls.pin {
+            request["id"] = pin.as_str().into();
+        }
+        let payload = Bytes::from(request.to_string());
+        let publish =
+            self.bus.inner.client.publish_with_reply(self.next.clone(), self.inbox.as_str().to_owned(), payload);
+        let now = Instant::now();
+        match tokio::time::timeout(Duration::from_secs(1), publish).await {
+            Ok(Ok(())) => self.pulls.said(batch, now),
+            Ok(Err(_)) | Err(_) => self.pulls.pause(now + self.backoff.pause()),
+        }
+    }
+
+    fn received(&mut self, message: async_nats::Message) {
+        let now = Instant::now();
+        self.pulls.heard = now;
+        match message.status {
+            None | Some(StatusCode::OK) => {
+                self.backoff.reset();
+                let Some(origin) = message.reply.as_deref().and_then(Origin::parse) else { return };
+                self.pulls.delivered(&message);
+                self.queue.push_back(Delivered {
+                    trace: trace_of(message.headers.as_ref()),
+                    acker: Acker::new(message.reply.expect("it was parsed"), self.bus.inner.acks.clone()),
+                    subject: message.subject.into_string(),
+                    payload: message.payload,
+                    sequence: origin.stream_sequence,
+                    attempt: origin.attempt,
+                    at: origin.at,
+                    pending: origin.pending,
+                    stream: self.stream.clone(),
+                });
+            }
+            Some(StatusCode::IDLE_HEARTBEAT) => {}
+            Some(StatusCode::PIN_ID_MISMATCH) => {
+                // Another client took the partition over, or the pin ran out while this process was stopped. From now
+                // on this one waits in standby; whether the partition is still ours is the lease's to say.
+                if self.pulls.pin.take().is_some() {
+                    self.bus.inner.metrics.pins_lost.increment(1);
+                    tracing::warn!(stream = %self.stream, consumer = %self.consumer, "another client is pinned to this partition");
+                }
+                self.pulls.forget(now);
+                self.pulls.pause(now + Duration::from_millis(50) + jitter(Duration::from_millis(50)));
+            }
+            Some(StatusCode::TIMEOUT | StatusCode::REQUEST_TERMINATED) => {
+                self.pulls.ended(&message);
+                if message.status == Some(StatusCode::REQUEST_TERMINATED) {
+                    // Server going down, leader gone, consumer deleted, limits: asking at once would spin.
+                    self.pulls.pause(now + self.backoff.pause());
+                }
+            }
+            Some(StatusCode::NO_RESPONDERS) => {
+                self.pulls.forget(now);
+                self.pulls.pause(now + self.backoff.pause());
+            }
+            Some(status) => {
+                tracing::warn!(stream = %self.stream, consumer = %self.consumer, %status, reason = ?message.description, "unexpected status of a pull");
+                self.pulls.forget(now);
+                self.pulls.pause(now + self.backoff.pause());
+            }
+        }
+    }
+}
+
+impl Pulls {
+    fn new(now: Instant) -> Self {
+        Self { asked: 0, pin: None, heard: now, renew: now, not_before: now }
+    }
+
+    /// How many messages to ask for now, with `queued` waiting here.
+    fn wanted(&mut self, now: Instant, queued: usize, prefetch: usize) -> Option<usize> {
+        if now < self.not_before {
+            return None;
+        }
+        if self.asked > 0 && now >= self.heard + SILENCE {
+            self.asked = 0;
+        }
+        let room = prefetch.saturating_sub(self.asked + queued);
+        if room > 0 && (self.asked == 0 || room >= prefetch.div_ceil(2)) {
+            return Some(room);
+        }
+        // A slow owner must not lose its pin: one message more, whatever is here.
+        (now >= self.renew).then_some(1)
+    }
+
+    /// When to look again if nothing happens.
+    fn wake(&self, room: bool) -> Instant {
+        let silence = if self.asked > 0 { self.heard + SILENCE } else { self.renew };
+        let wake = silence.min(self.renew);
+        if self.asked == 0 && room { self.not_before } else { wake.max(self.not_before) }
+    }
+
+    fn said(&mut self, batch: usize, now: Instant) {
+        if self.asked == 0 {
+            self.heard = now;
+        }
+        self.asked += batch;
+        self.renew = now + EXPIRES;
+    }
+
+    fn delivered(&mut self, message: &async_nats::Message) {
+        self.asked = self.asked.saturating_sub(1);
+        if let Some(pin) = message.headers.as_ref().and_then(|headers| headers.get_last("Nats-Pin-Id"))
+            && self.pin.as_deref() != Some(pin.as_str())
+        {
+            self.pin = Some(pin.as_str().to_owned());
+        }
+    }
+
+    /// A request ended with so many messages undelivered.
+    fn ended(&mut self, message: &async_nats::Message) {
+        let header = message.headers.as_ref().and_then(|headers| headers.get("Nats-Pending-Messages"));
+        match header.and_then(|value| value.as_str().parse().ok()) {
+            Some(undelivered) => self.asked = self.asked.saturating_sub(undelivered),
+            None => self.asked = 0,
+        }
+    }
+
+    fn forget(&mut self, now: Instant) {
+        self.asked = 0;
+        self.renew = now;
+    }
+
+    fn pause(&mut self, until: Instant) {
+        self.not_before = until;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn asks_for_half_a_prefetch_at_a_time_and_renews_the_pin_of_a_slow_owner() {
+        let start = Instant::now();
+        let mut pulls = Pulls::new(start);
+        assert_eq!(pulls.wanted(start, 0, 8), Some(8));
+        pulls.said(8, start);
+        assert_eq!(pulls.wanted(start, 0, 8), None);
+        pulls.asked = 5;
+        assert_eq!(pulls.wanted(start, 0, 8), None);
+        pulls.asked = 4;
+        assert_eq!(pulls.wanted(start, 0, 8), Some(4));
+        // All delivered, nothing taken: only the pin is renewed.
+        pulls.asked = 0;
+        assert_eq!(pulls.wanted(start, 8, 8), None);
+        assert_eq!(pulls.wanted(start + EXPIRES, 8, 8), Some(1));
+    }
+
+    #[test]
+    fn silence_means_that_the_requests_are_lost() {
+        let start = Instant::now();
+        let mut pulls = Pulls::new(start);
+        pulls.said(8, start);
+        assert_eq!(pulls.wanted(start + HEARTBEAT, 0, 8), None);
+        assert_eq!(pulls.wanted(start + SILENCE, 0, 8), Some(8));
+        pulls.pause(start + 2 * SILENCE);
+        assert_eq!(pulls.wanted(start + SILENCE, 0, 8), None);
+    }
+}

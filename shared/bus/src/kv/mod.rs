@@ -1,0 +1,356 @@
+//! Key-value buckets: raw publishes on `$KV.<bucket>.<key>`, since lifetimes need headers that the client's own API lacks.
+//!
+//! Other key-value clients understand what is written here.
+
+mod time;
+mod watch;
+
+use std::time::Duration;
+
+use async_nats::{HeaderMap, StatusCode};
+use bytes::Bytes;
+use pushmesh_protocol::{
+    message::Millis,
+    name::{Bucket, Key, Stream, header},
+};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::time::Instant;
+
+pub use watch::{KvEvent, KvWatch};
+
+use crate::{
+    Bus,
+    api::{self, CallError, Tries, code, subject},
+    backoff::random_token,
+    store::{PubAck, group::Publish},
+};
+
+/// Most writes of [`Kv::put_all`] that are on their way at once.
+const PUT_GROUP_MAX: usize = 500;
+
+pub(crate) const OPERATION: &str = "KV-Operation";
+pub(crate) const MARKER_REASON: &str = "Nats-Marker-Reason";
+const PURGE: &str = "PURGE";
+const ROLLUP: &str = "Nats-Rollup";
+
+/// Why a key-value operation failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KvError {
+    #[error("the key exists")]
+    Exists,
+    /// Somebody else wrote the key.
+    #[error("the key has another revision")]
+    WrongRevision,
+    #[error("bucket {0} does not exist: run `pushmesh provision`")]
+    NoBucket(String),
+    #[error("the bucket is full: {0}")]
+    Full(String),
+    /// It may have been done.
+    #[error("NATS did not answer: {0}")]
+    Outage(String),
+    #[error("the value has {bytes} bytes; the limit is {limit}")]
+    TooLarge { bytes: usize, limit: usize },
+    #[error("NATS refused: {0}")]
+    Rejected(String),
+}
+
+/// A key's value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub key: String,
+    pub value: Bytes,
+    /// Grows with every write in the bucket.
+    pub revision: u64,
+    /// When it was written.
+    pub at: Millis,
+}
+
+/// A bucket. Operations are tried for `nats.kv_timeout`.
+#[derive(Clone)]
+pub struct Kv {
+    bus: Bus,
+    bucket: Bucket,
+    stream: Stream,
+    /// How long the marker of a purged key stays.
+    marker_lifetime: Duration,
+}
+
+/// One write, beside key and value.
+#[derive(Default)]
+struct Write {
+    ttl: Option<Duration>,
+    /// The revision the key must have; 0: no value and no marker.
+    expect: Option<u64>,
+    purge: bool,
+}
+
+impl Bus {
+    /// Opens a bucket that was provisioned.
+    pub async fn bucket(&self, bucket: &Bucket) -> Result<Kv, KvError> {
+        #[derive(Deserialize)]
+        struct Info {
+            config: Config,
+        }
+        #[derive(Deserialize)]
+        struct Config {
+            #[serde(default)]
+            subject_delete_marker_ttl: u64,
+        }
+        let stream = Stream::of_bucket(bucket);
+        let deadline = Instant::now() + self.inner.config.kv_timeout;
+        let info: Info = self.call(&subject::stream_info(&stream), Bytes::new(), deadline).await.map_err(|error| {
+            if error.has_code(code::STREAM_NOT_FOUND) { KvError::NoBucket(bucket.to_string()) } else { of(error) }
+        })?;
+        let marker_lifetime = match info.config.subject_delete_marker_ttl {
+            0 => Duration::from_secs(60),
+            nanos => Duration::from_nanos(nanos),
+        };
+        Ok(Kv { bus: self.clone(), bucket: bucket.clone(), stream, marker_lifetime })
+    }
+}
+
+impl Kv {
+    /// The key's value. Where the bucket is replicated it may be a moment old: writes with a revision tell.
+    pub async fn get(&self, key: &Key) -> Result<Option<Entry>, KvError> {
+        let subject = key.subject(&self.bucket);
+        let mut tries = Tries::until(self.deadline());
+        loop {
+            let timeout = tries.this_try(self.bus.inner.config.ack_timeout);
+            let ask = subject::direct_last(&self.stream, subject.as_str());
+            let error = match self.ask(&ask, None, Bytes::new(), timeout).await {
+                Ok(message) if message.status == Some(StatusCode::NOT_FOUND) => return Ok(None),
+                Ok(message) => return entry(key, message).map_err(KvError::Rejected),
+                Err(error) => error,
+            };
+            if !error.is_passing() || !tries.again(&self.bus).await {
+                return Err(of(error));
+            }
+        }
+    }
+
+    /// Writes, whatever was there; returns the revision.
+    pub async fn put(&self, key: &Key, value: Bytes) -> Result<u64, KvError> {
+        self.write(key, value, Write::default()).await
+    }
+
+    /// Writes a value that lives for `ttl`: whole seconds, rounded up.
+    pub async fn put_for(&self, key: &Key, value: Bytes, ttl: Duration) -> Result<u64, KvError> {
+        self.write(key, value, Write { ttl: Some(ttl), ..Write::default() }).await
+    }
+
+    /// Writes a key that does not exist: never had a value, or it was purged or ran out.
+    pub async fn create(&self, key: &Key, value: Bytes) -> Result<u64, KvError> {
+        self.create_with(key, value, None).await
+    }
+
+    /// Like [`create`](Self::create), with a lifetime, kept also where the key has a marker.
+    pub async fn create_for(&self, key: &Key, value: Bytes, ttl: Duration) -> Result<u64, KvError> {
+        self.create_with(key, value, Some(ttl)).await
+    }
+
+    /// Writes if the key still has this revision. A lifetime that it had is gone.
+    pub async fn update(&self, key: &Key, value: Bytes, revision: u64) -> Result<u64, KvError> {
+        self.write(key, value, Write { expect: Some(revision), ..Write::default() }).await
+    }
+
+    /// Writes if the key still has this revision, with a new lifetime.
+    pub async fn update_for(&self, key: &Key, value: Bytes, revision: u64, ttl: Duration) -> Result<u64, KvError> {
+        self.write(key, value, Write { expect: Some(revision), ttl: Some(ttl), ..Write::default() }).await
+    }
+
+    /// Removes the key; the marker that watchers see goes by itself.
+    pub async fn purge(&self, key: &Key) -> Result<(), KvError> {
+        let write = Write { ttl: Some(self.marker_lifetime), purge: true, ..Write::default() };
+        self.write(key, Bytes::new(), write).await.map(drop)
+    }
+
+    /// Removes the key if it still has this revision.
+    pub async fn delete_expect(&self, key: &Key, revision: u64) -> Result<(), KvError> {
+        let write = Write { ttl: Some(self.marker_lifetime), purge: true, expect: Some(revision) };
+        self.write(key, Bytes::new(), write).await.map(drop)
+    }
+
+    /// Writes many, in order and pipelined; one revision each.
+    pub async fn put_all(&self, entries: Vec<(Key, Bytes)>) -> Vec<Result<u64, KvError>> {
+        let mut outcomes = Vec::with_capacity(entries.len());
+        let mut rest = entries.into_iter().peekable();
+        while rest.peek().is_some() {
+            let group: Vec<_> = rest
+                .by_ref()
+                .take(PUT_GROUP_MAX)
+                .map(|(key, value)| {
+                    let publish = self.publish(&key, value, &Write::default());
+                    self.fits(&publish).map(|()| publish)
+                })
+                .collect();
+            outcomes.extend(self.put_group(group).await);
+        }
+        outcomes
+    }
+
+    async fn put_group(&self, group: Vec<Result<Publish, KvError>>) -> Vec<Result<u64, KvError>> {
+        let deadline = self.deadline();
+        let mut outcomes: Vec<Result<u64, KvError>> = Vec::with_capacity(group.len());
+        let mut fitting = Vec::with_capacity(group.len());
+        for publish in group {
+            outcomes.push(publish.map(|publish| {
+                fitting.push(publish);
+                0
+            }));
+        }
+        let places = fitting.len().min(self.bus.inner.config.in_flight_max) as u32;
+        let mut answers = match tokio::time::timeout_at(deadline, self.bus.inner.window.acquire_many(places)).await {
+            Ok(Ok(_places)) => self.bus.publish_group(&fitting, deadline).await,
+            Ok(Err(_)) | Err(_) => fitting.iter().map(|_| Err(CallError::Lost)).collect(),
+        }
+        .into_iter();
+        for outcome in outcomes.iter_mut().filter(|outcome| outcome.is_ok()) {
+            let answer = answers.next().expect("one answer for each that was published");
+            *outcome = answer.map(|ack| ack.seq).map_err(of);
+        }
+        outcomes
+    }
+
+    async fn create_with(&self, key: &Key, value: Bytes, ttl: Option<Duration>) -> Result<u64, KvError> {
+        let mut expect = 0;
+        // Each turn somebody else was faster: ten times in a row is no accident.
+        for _ in 0..10 {
+            match self.write(key, value.clone(), Write { ttl, expect: Some(expect), purge: false }).await {
+                Err(KvError::WrongRevision) => {}
+                outcome => return outcome,
+            }
+            match self.last(key).await? {
+                Some(Last { is_marker: false, .. }) => return Err(KvError::Exists),
+                Some(Last { sequence, .. }) => expect = sequence,
+                None => expect = 0,
+            }
+        }
+        Err(KvError::WrongRevision)
+    }
+
+    async fn write(&self, key: &Key, value: Bytes, write: Write) -> Result<u64, KvError> {
+        let publish = self.publish(key, value, &write);
+        self.fits(&publish)?;
+        let deadline = self.deadline();
+        let place = tokio::time::timeout_at(deadline, self.bus.inner.window.acquire()).await;
+        let _place = place.map_err(|_| KvError::Outage("too many writes are waiting".to_owned()))?;
+        let mut tries = Tries::until(deadline);
+        loop {
+            let timeout = tries.this_try(self.bus.inner.config.ack_timeout);
+            let Publish { subject, headers, payload } = &publish;
+            let answer = self.ask(subject, Some(headers.clone()), payload.clone(), timeout).await;
+            let error = match answer.and_then(|message| api::read::<PubAck>(&message.payload)) {
+                Ok(ack) => return Ok(ack.seq),
+                Err(error) => error,
+            };
+            if !error.is_passing() || !tries.again(&self.bus).await {
+                return Err(of(error));
+            }
+        }
+    }
+
+    fn publish(&self, key: &Key, value: Bytes, write: &Write) -> Publish {
+        let mut headers = HeaderMap::new();
+        if let Some(ttl) = write.ttl {
+            let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
+            headers.insert(header::TTL, format!("{}s", seconds.max(1)));
+        }
+        if let Some(revision) = write.expect {
+            headers.insert(header::EXPECTED_LAST_SUBJECT_SEQUENCE, revision.to_string());
+            // Said again after a lost answer, it is recognised instead of failing against itself.
+            headers.insert(header::MESSAGE_ID, random_token());
+        }
+        if write.purge {
+            headers.insert(OPERATION, PURGE);
+            headers.insert(ROLLUP, "sub");
+        }
+        Publish { subject: key.subject(&self.bucket).as_str().to_owned(), headers, payload: value }
+    }
+
+    fn fits(&self, publish: &Publish) -> Result<(), KvError> {
+        let bytes = publish.payload.len();
+        self.bus
+            .fits(bytes + publish.subject.len() + 256)
+            .map_err(|(_, limit)| KvError::TooLarge { bytes, limit: limit - publish.subject.len() - 256 })
+    }
+
+    async fn ask(
+        &self,
+        subject: &str,
+        headers: Option<HeaderMap>,
+        payload: Bytes,
+        timeout: Duration,
+    ) -> Result<async_nats::Message, CallError> {
+        if !self.bus.inner.health.borrow().connected {
+            return Err(CallError::Lost);
+        }
+        self.bus.ask(subject, headers, payload, timeout).await
+    }
+
+    /// What stands last in the stream for a key, as the stream's leader knows it.
+    async fn last(&self, key: &Key) -> Result<Option<Last>, KvError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            message: Stored,
+        }
+        #[derive(Deserialize)]
+        struct Stored {
+            seq: u64,
+            /// Base64.
+            #[serde(default)]
+            hdrs: String,
+        }
+        let request = json!({ "last_by_subj": key.subject(&self.bucket).as_str() }).to_string();
+        match self.bus.call::<Answer>(&subject::stream_message(&self.stream), request, self.deadline()).await {
+            // Values have no headers of these names; a marker has one of them, and none has a body that looks like it.
+            Ok(Answer { message }) => {
+                let headers = time::base64(&message.hdrs);
+                let has = |name: &str| headers.windows(name.len()).any(|window| window == name.as_bytes());
+                Ok(Some(Last { sequence: message.seq, is_marker: has(OPERATION) || has(MARKER_REASON) }))
+            }
+            Err(error) if error.has_code(code::MESSAGE_NOT_FOUND) => Ok(None),
+            Err(error) => Err(of(error)),
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.bus.inner.config.kv_timeout
+    }
+}
+
+struct Last {
+    sequence: u64,
+    is_marker: bool,
+}
+
+/// Reads the answer of a direct get.
+fn entry(key: &Key, message: async_nats::Message) -> Result<Option<Entry>, String> {
+    let headers = message.headers.as_ref().ok_or("a direct get without headers")?;
+    if is_marker(headers) {
+        return Ok(None);
+    }
+    let header = |name: &'static str| headers.get_last(name).map(|value| value.as_str());
+    let revision = header("Nats-Sequence").and_then(|text| text.parse().ok()).ok_or("a direct get without sequence")?;
+    let at = header("Nats-Time-Stamp").and_then(time::rfc3339).ok_or("a direct get without time")?;
+    Ok(Some(Entry { key: key.to_string(), value: message.payload, revision, at }))
+}
+
+/// Whether a message tells that its key is gone.
+pub(crate) fn is_marker(headers: &HeaderMap) -> bool {
+    let operation = headers.get(OPERATION).map(|value| value.as_str());
+    matches!(operation, Some("DEL" | PURGE)) || headers.get(MARKER_REASON).is_some()
+}
+
+fn of(error: CallError) -> KvError {
+    match error {
+        CallError::Api(error)
+            if [code::WRONG_LAST_SEQUENCE, code::WRONG_LAST_SEQUENCE_CONSTANT].contains(&error.err_code) =>
+        {
+            KvError::WrongRevision
+        }
+        CallError::Api(error) if error.is_full() => KvError::Full(error.description),
+        error if error.is_passing() => KvError::Outage(error.to_string()),
+        error => KvError::Rejected(error.to_string()),
+    }
+}

@@ -1,0 +1,73 @@
+//! [`KvWatch`]: what a bucket holds, and what becomes of it.
+
+use pushmesh_protocol::name::KeyFilter;
+use tokio::sync::mpsc;
+
+use super::{Entry, Kv, KvError, is_marker, of};
+use crate::{
+    api::{code, subject},
+    ordered,
+};
+
+/// What a watch of keys tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KvEvent {
+    Put(Entry),
+    /// Purged, deleted or expired. A snapshot may name keys that were never put before.
+    Gone {
+        key: String,
+        revision: u64,
+    },
+    /// The snapshot is complete.
+    Current,
+    /// The watch was made anew: a full snapshot follows; forget what it does not mention by the next `Current`.
+    Restarted,
+}
+
+/// Follows keys until dropped. Survives reconnects and restarts of the server.
+pub struct KvWatch {
+    /// `$KV.<bucket>.`
+    prefix: String,
+    events: mpsc::Receiver<ordered::Event>,
+}
+
+impl Kv {
+    /// All keys of a filter, then what becomes of them, in the order of their revisions.
+    pub async fn watch(&self, keys: KeyFilter) -> Result<KvWatch, KvError> {
+        let filter = subject::keys(&self.bucket, keys.as_str());
+        let events = ordered::follow(&self.bus, self.stream.clone(), filter).await.map_err(|error| {
+            if error.has_code(code::STREAM_NOT_FOUND) { KvError::NoBucket(self.bucket.to_string()) } else { of(error) }
+        })?;
+        Ok(KvWatch { prefix: subject::keys(&self.bucket, ""), events })
+    }
+}
+
+impl KvWatch {
+    /// `None` once the connection is closed. Cancel safe.
+    pub async fn next(&mut self) -> Option<KvEvent> {
+        let event = self.events.recv().await?;
+        Some(self.read(event))
+    }
+
+    /// An event that is already here.
+    pub fn try_next(&mut self) -> Option<KvEvent> {
+        let event = self.events.try_recv().ok()?;
+        Some(self.read(event))
+    }
+
+    fn read(&self, event: ordered::Event) -> KvEvent {
+        match event {
+            ordered::Event::Item(item) => {
+                let key = item.subject.strip_prefix(&self.prefix).unwrap_or(&item.subject).to_owned();
+                let revision = item.sequence;
+                if item.headers.as_ref().is_some_and(is_marker) {
+                    KvEvent::Gone { key, revision }
+                } else {
+                    KvEvent::Put(Entry { key, value: item.payload, revision, at: item.at })
+                }
+            }
+            ordered::Event::CaughtUp => KvEvent::Current,
+            ordered::Event::Restarted => KvEvent::Restarted,
+        }
+    }
+}

@@ -1,0 +1,135 @@
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use pushmesh_bus::{ConnectError, RequestError};
+use pushmesh_protocol::{
+    Kind, Partition,
+    name::{Filter, QueueGroup, Subject},
+};
+use pushmesh_testkit::{Nats, free_port, wait_for};
+
+use super::*;
+
+fn question() -> Subject {
+    Subject::calls(&Kind::new("group").unwrap(), Partition(3))
+}
+
+#[tokio::test]
+async fn a_request_is_answered_or_says_why_not_and_leaves_nothing() {
+    let nats = Nats::start().await;
+    let (asker, answerer) = (connect(&nats).await, connect(&nats).await);
+    let second = Duration::from_secs(1);
+
+    assert_eq!(asker.request(question(), Bytes::new(), second).await, Err(RequestError::NoResponders));
+
+    // Registered when it returns: the first request is already answered.
+    let mut questions = answerer.subscribe_group(question().into(), QueueGroup::LOGIN_INGEST).await.unwrap();
+    let answering = tokio::spawn(async move {
+        while let Some(message) = questions.next().await {
+            if message.payload.as_ref() != b"silence" {
+                answerer.reply(message.reply.unwrap(), message.payload).await.unwrap();
+            }
+        }
+    });
+    assert_eq!(asker.request(question(), "hello".into(), second).await.unwrap(), "hello");
+
+    let short = Duration::from_millis(50);
+    let silent = (0..100).map(|_| asker.request(question(), "silence".into(), short));
+    let outcomes = futures_util::future::join_all(silent).await;
+    assert!(outcomes.iter().all(|outcome| *outcome == Err(RequestError::Timeout(short))));
+    assert_eq!(asker.awaited(), 0, "a request that timed out leaves nothing");
+
+    let big = Bytes::from(vec![0; 1_100_000]);
+    assert!(matches!(asker.request(question(), big, second).await, Err(RequestError::TooLarge { .. })));
+    answering.abort();
+}
+
+#[tokio::test]
+async fn a_subscription_survives_a_restart_and_requests_fail_at_once_meanwhile() {
+    let mut nats = Nats::start().await;
+    let bus = connect(&nats).await;
+    let mut acks = bus.subscribe(Subject::ack(Partition(1)).into()).await.unwrap();
+    let mut health = bus.health();
+    assert_eq!(health.borrow().connections, 1);
+
+    nats.kill();
+    tokio::time::timeout(SOON, health.wait_for(|health| !health.connected)).await.unwrap().unwrap();
+    let begun = Instant::now();
+    assert_eq!(bus.request(question(), Bytes::new(), SOON).await, Err(RequestError::Disconnected));
+    assert!(begun.elapsed() < Duration::from_secs(1));
+
+    nats.restart().await;
+    tokio::time::timeout(SOON, health.wait_for(|health| health.connected)).await.unwrap().unwrap();
+    bus.publish(Subject::ack(Partition(1)), "again".into()).await.unwrap();
+    assert_eq!(acks.next().await.unwrap().payload, "again");
+    assert_eq!(health.borrow().connections, 2);
+    bus.drain().await;
+    assert!(acks.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_refused_publish_is_an_event() {
+    let nats = Nats::start_with(|options| {
+        options.extra = r#"
+            authorization {
+              users: [
+                { user: tester, password: secret, permissions: {
+                  publish: { deny: ["pm.v1.ack.>"] }, subscribe: { deny: ["pm.v1.hb.>"] } } }
+              ]
+            }"#
+        .to_owned();
+    })
+    .await;
+    let dir = tempfile::tempdir().unwrap();
+    let password = dir.path().join("password");
+    std::fs::write(&password, "secret\n").unwrap();
+    let bus = connect_as(&nats, "tester", |config| {
+        config.user = Some("tester".to_owned());
+        config.password_file = Some(password.clone());
+    })
+    .await;
+
+    // The server's refusal comes without a failure of the publish.
+    bus.publish(Subject::ack(Partition(1)), Bytes::new()).await.unwrap();
+    let _deaf = bus.subscribe(Filter::heartbeats()).await.unwrap();
+    let mut health = bus.health();
+    let health = tokio::time::timeout(SOON, health.wait_for(|health| health.permission_violations == 2)).await;
+    let health = health.unwrap().unwrap().clone();
+    assert!(health.last_violation.unwrap().contains("pm.v1.hb"));
+
+    std::fs::write(&password, "wrong").unwrap();
+    let mut config = pushmesh_bus::Config::to(nats.url());
+    config.user = Some("tester".to_owned());
+    config.password_file = Some(password);
+    let error = pushmesh_bus::Bus::connect(&config, &token("tester"), &"t1".parse().unwrap()).await.err().unwrap();
+    assert!(matches!(error, ConnectError::Refused { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn no_server_is_told_after_the_wait() {
+    let mut config = pushmesh_bus::Config::to(format!("nats://127.0.0.1:{}", free_port()));
+    config.connect_wait = Duration::from_millis(300);
+    let error = pushmesh_bus::Bus::connect(&config, &token("tester"), &"t1".parse().unwrap()).await.err().unwrap();
+    assert!(matches!(error, ConnectError::Unreachable { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_connected_server_that_answers_nothing_gets_a_new_connection() {
+    let (mut nats, bus) = mesh().await;
+    let stubborn = connect_as(&nats, "stubborn", |config| {
+        config.ack_timeout = Duration::from_millis(100);
+        config.outage_hold = Duration::from_millis(100);
+        config.ping_interval = Duration::from_secs(5);
+    })
+    .await;
+    nats.pause();
+    wait_for("the forced reconnect", SOON, async || {
+        let _ = stubborn.store(numbered(1)).await;
+        if stubborn.health().borrow().forced_reconnects > 0 { Ok(()) } else { Err("none") }
+    })
+    .await;
+    nats.resume();
+    wait_for("the message to be stored", SOON, async || stubborn.store(numbered(1)).await).await;
+    drop(bus);
+    nats.kill();
+}

@@ -1,0 +1,170 @@
+use std::{collections::HashMap, time::Duration};
+
+use bytes::Bytes;
+use pushmesh_bus::{Bus, Kv, KvError, KvEvent, KvWatch};
+use pushmesh_protocol::{
+    Partition,
+    name::{Bucket, Key, KeyFilter},
+};
+use pushmesh_testkit::wait_for;
+
+use super::*;
+
+async fn sessions(bus: &Bus) -> Kv {
+    bus.bucket(&Bucket::SESSIONS).await.unwrap()
+}
+
+fn key(number: usize) -> Key {
+    Key::used_sid(Partition(1), &user(number), &token("sid"))
+}
+
+async fn next(watch: &mut KvWatch) -> KvEvent {
+    tokio::time::timeout(SOON, watch.next()).await.expect("an event in time").expect("an open watch")
+}
+
+/// Reads on to the end of a snapshot.
+async fn snapshot(watch: &mut KvWatch) -> HashMap<String, Bytes> {
+    let mut all = HashMap::new();
+    loop {
+        match next(watch).await {
+            KvEvent::Put(entry) => {
+                all.insert(entry.key, entry.value);
+            }
+            KvEvent::Gone { key, .. } => {
+                all.remove(&key);
+            }
+            KvEvent::Current => return all,
+            KvEvent::Restarted => all.clear(),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_created_updated_and_purged() {
+    let (_nats, bus) = mesh().await;
+    let kv = sessions(&bus).await;
+    assert_eq!(kv.get(&key(1)).await, Ok(None));
+    let first = kv.create(&key(1), "a".into()).await.unwrap();
+    assert_eq!(kv.create(&key(1), "b".into()).await, Err(KvError::Exists));
+    let entry = kv.get(&key(1)).await.unwrap().unwrap();
+    assert_eq!((entry.value, entry.revision), ("a".into(), first));
+    assert!(entry.at > 1_700_000_000_000);
+
+    let second = kv.update(&key(1), "c".into(), first).await.unwrap();
+    assert_eq!(kv.update(&key(1), "d".into(), first).await, Err(KvError::WrongRevision));
+    assert_eq!(kv.delete_expect(&key(1), first).await, Err(KvError::WrongRevision));
+    kv.delete_expect(&key(1), second).await.unwrap();
+    assert_eq!(kv.get(&key(1)).await, Ok(None));
+    let third = kv.create(&key(1), "e".into()).await.unwrap();
+    assert!(third > second);
+    kv.purge(&key(1)).await.unwrap();
+    assert_eq!(kv.get(&key(1)).await, Ok(None));
+
+    let many = (0..1200).map(|number| (key(number), Bytes::from(number.to_string()))).collect();
+    let revisions: Vec<_> = kv.put_all(many).await.into_iter().map(Result::unwrap).collect();
+    assert!(revisions.is_sorted());
+    assert_eq!(kv.get(&key(1199)).await.unwrap().unwrap().revision, revisions[1199]);
+    let big = Bytes::from(vec![0; 2_000_000]);
+    assert!(matches!(kv.put(&key(1), big).await, Err(KvError::TooLarge { bytes: 2_000_000, .. })));
+    assert_eq!(bus.awaited(), 0);
+}
+
+#[tokio::test]
+async fn a_lifetime_ends_also_over_a_marker_and_is_renewed() {
+    let (_nats, bus) = mesh().await;
+    let kv = sessions(&bus).await;
+    let second = Duration::from_secs(1);
+    let mut watch = kv.watch(KeyFilter::all()).await.unwrap();
+    assert_eq!(next(&mut watch).await, KvEvent::Current, "an empty bucket is complete at once");
+
+    // The marker of a purge is what `create` finds; the lifetime must outlast that.
+    kv.put(&key(1), "old".into()).await.unwrap();
+    kv.purge(&key(1)).await.unwrap();
+    kv.create_for(&key(1), "short".into(), second).await.unwrap();
+    let revision = kv.create_for(&key(2), "renewed".into(), 2 * second).await.unwrap();
+    kv.put_for(&key(3), "put".into(), second).await.unwrap();
+    kv.update_for(&key(2), "renewed".into(), revision, 60 * second).await.unwrap();
+
+    let mut gone = vec![];
+    while gone.len() < 3 {
+        if let KvEvent::Gone { key, .. } = next(&mut watch).await {
+            gone.push(key);
+        }
+    }
+    // The purge, then the two that ran out.
+    assert_eq!(gone[0], key(1).as_str());
+    gone[1..].sort();
+    assert_eq!(gone[1..], [key(1).as_str(), key(3).as_str()]);
+    assert_eq!(kv.get(&key(1)).await, Ok(None));
+    assert_eq!(kv.get(&key(2)).await.unwrap().unwrap().value, "renewed");
+    kv.create(&key(3), "over the marker of a lifetime".into()).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_of_many_creates() {
+    let (_nats, bus) = mesh().await;
+    let kv = sessions(&bus).await;
+    let all = (0..50).map(|_| kv.create(&Key::mesh_info(), "mine".into()));
+    let outcomes = futures_util::future::join_all(all).await;
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == Err(KvError::Exists)).count(), 49);
+}
+
+#[tokio::test]
+async fn a_watch_tells_its_restart_and_everything_anew() {
+    let (mut nats, bus) = mesh().await;
+    let kv = sessions(&bus).await;
+    let put: Vec<_> = (0..3000).map(|number| (key(number), Bytes::from_static(b"x"))).collect();
+    assert!(kv.put_all(put).await.into_iter().all(|outcome| outcome.is_ok()));
+    let mut watch = kv.watch(KeyFilter::all()).await.unwrap();
+    assert_eq!(snapshot(&mut watch).await.len(), 3000);
+    let live = kv.put(&key(0), "live".into()).await.unwrap();
+    assert!(matches!(next(&mut watch).await, KvEvent::Put(entry) if entry.revision == live));
+
+    nats.kill();
+    nats.restart().await;
+    assert_eq!(next(&mut watch).await, KvEvent::Restarted);
+    kv.purge(&key(1)).await.unwrap();
+    wait_for("the purge to be told", SOON, {
+        let watch = std::sync::Arc::new(tokio::sync::Mutex::new(watch));
+        move || {
+            let watch = watch.clone();
+            async move {
+                match next(&mut *watch.lock().await).await {
+                    KvEvent::Gone { key: gone, .. } if gone == key(1).as_str() => Ok(()),
+                    _ => Err("another event"),
+                }
+            }
+        }
+    })
+    .await;
+    assert_eq!(snapshot(&mut kv.watch(KeyFilter::all()).await.unwrap()).await.len(), 2999);
+}
+
+#[tokio::test]
+async fn an_operation_outlives_a_restart_and_succeeds_once() {
+    let (mut nats, bus) = mesh().await;
+    let kv = sessions(&bus).await;
+    let first = kv.create(&key(1), "a".into()).await.unwrap();
+    nats.pause();
+    let updating = tokio::spawn({
+        let kv = kv.clone();
+        async move { kv.update(&key(1), "b".into(), first).await }
+    });
+    // The write is in the server's socket and its answer is not: then the server is gone.
+    wait_for("the write to be on its way", SOON, async || if bus.awaited() > 0 { Ok(()) } else { Err("not yet") })
+        .await;
+    nats.resume();
+    nats.kill();
+    nats.restart().await;
+    let second = updating.await.unwrap().unwrap();
+    assert_eq!(kv.get(&key(1)).await.unwrap().unwrap().revision, second);
+}
+
+#[tokio::test]
+async fn a_missing_bucket_says_what_to_run() {
+    let nats = pushmesh_testkit::Nats::start().await;
+    let bus = connect(&nats).await;
+    let error = bus.bucket(&Bucket::MESH).await.err().unwrap();
+    assert_eq!(error, KvError::NoBucket("mesh".to_owned()));
+}

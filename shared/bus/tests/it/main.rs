@@ -1,0 +1,74 @@
+//! The bus against a real nats-server.
+
+mod consume;
+mod core;
+mod kv;
+mod provision;
+mod store;
+mod watch;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use pushmesh_bus::{Bus, Config, Outgoing};
+use pushmesh_protocol::{
+    LoginId, Partition, Partitions, Token, UserId,
+    name::{MessageId, Subject},
+    topology::{Topology, TopologyConfig, topology},
+};
+use pushmesh_testkit::Nats;
+
+const SOON: Duration = Duration::from_secs(10);
+
+fn partitions() -> Partitions {
+    Partitions::new(8).unwrap()
+}
+
+fn small_topology() -> Topology {
+    topology(&TopologyConfig { partitions: partitions(), ..TopologyConfig::default() })
+}
+
+fn token(text: &str) -> Token {
+    Token::new(text).unwrap()
+}
+
+async fn connect(nats: &Nats) -> Bus {
+    connect_as(nats, "tester", |_| {}).await
+}
+
+async fn connect_as(nats: &Nats, service: &str, change: impl FnOnce(&mut Config)) -> Bus {
+    let mut config = Config::to(nats.url());
+    change(&mut config);
+    Bus::connect(&config, &token(service), &token("t1").as_str().parse().unwrap()).await.unwrap()
+}
+
+/// A server with everything provisioned, and a connection to it.
+async fn mesh() -> (Nats, Bus) {
+    let nats = Nats::start().await;
+    let bus = connect(&nats).await;
+    let report = pushmesh_bus::provision(&bus, &small_topology()).await.unwrap();
+    assert_eq!(report.differs, []);
+    (nats, bus)
+}
+
+fn user(number: usize) -> UserId {
+    UserId::new(&format!("u{number}")).unwrap()
+}
+
+/// A message for the stream LOGIN that says its number.
+fn numbered(number: usize) -> Outgoing {
+    in_partition(Partition((number % 8) as u16), number)
+}
+
+fn in_partition(partition: Partition, number: usize) -> Outgoing {
+    Outgoing {
+        subject: Subject::login_record(partition, &user(number)),
+        payload: Bytes::from(number.to_string()),
+        id: MessageId::online(&LoginId::new(&format!("l{number}")).unwrap()),
+        trace: None,
+    }
+}
+
+fn number(payload: &[u8]) -> usize {
+    std::str::from_utf8(payload).unwrap().parse().unwrap()
+}
