@@ -1,0 +1,7 @@
+//! The distributor as a process, on a real nats-server, between a LOGIN that the tests fill and push kinds that the
+//! tests play: members that own partitions and answer online batches.
+
+mod example_config;
+mod kind;
+mod mesh;
+mod stories;
