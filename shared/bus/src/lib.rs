@@ -36,7 +36,7 @@ pub use connection::{Bus, ConnectError};
 pub use consume::{ConsumeError, Delivered, PartitionConsumer, TakeOver};
 pub use core::{Message, PublishError, Reply, RequestError, SubscribeError, Subscription};
 pub use health::Health;
-pub use kv::{Entry, Kv, KvError, KvEvent, KvWatch};
+pub use kv::{Entry, GoneReason, Kv, KvError, KvEvent, KvWatch};
 pub use provision::{Difference, MeshInfoError, ProvisionError, Report, mesh_info, provision};
 pub use settle::Verdict;
 pub use store::{Outgoing, StoreError, Stored};

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
 
-pub use watch::{KvEvent, KvWatch};
+pub use watch::{GoneReason, KvEvent, KvWatch};
 
 use crate::{
     Bus,

@@ -1,9 +1,10 @@
 //! [`KvWatch`]: what a bucket holds, and what becomes of it.
 
+use async_nats::HeaderMap;
 use pushmesh_protocol::name::KeyFilter;
 use tokio::sync::mpsc;
 
-use super::{Entry, Kv, KvError, is_marker, of};
+use super::{Entry, Kv, KvError, MARKER_REASON, is_marker, of};
 use crate::{
     api::{code, subject},
     ordered,
@@ -17,11 +18,21 @@ pub enum KvEvent {
     Gone {
         key: String,
         revision: u64,
+        reason: GoneReason,
     },
     /// The snapshot is complete.
     Current,
     /// The watch was made anew: a full snapshot follows; forget what it does not mention by the next `Current`.
     Restarted,
+}
+
+/// Why a key is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GoneReason {
+    /// Somebody purged or deleted it.
+    Deleted,
+    /// Its lifetime ended.
+    Expired,
 }
 
 /// Follows keys until dropped. Survives reconnects and restarts of the server.
@@ -60,14 +71,20 @@ impl KvWatch {
             ordered::Event::Item(item) => {
                 let key = item.subject.strip_prefix(&self.prefix).unwrap_or(&item.subject).to_owned();
                 let revision = item.sequence;
-                if item.headers.as_ref().is_some_and(is_marker) {
-                    KvEvent::Gone { key, revision }
-                } else {
-                    KvEvent::Put(Entry { key, value: item.payload, revision, at: item.at })
+                match item.headers.as_ref().filter(|headers| is_marker(headers)) {
+                    Some(headers) => KvEvent::Gone { key, revision, reason: reason(headers) },
+                    None => KvEvent::Put(Entry { key, value: item.payload, revision, at: item.at }),
                 }
             }
             ordered::Event::CaughtUp => KvEvent::Current,
             ordered::Event::Restarted => KvEvent::Restarted,
         }
+    }
+}
+
+fn reason(marker: &HeaderMap) -> GoneReason {
+    match marker.get(MARKER_REASON).map(|value| value.as_str()) {
+        Some("MaxAge") => GoneReason::Expired,
+        _ => GoneReason::Deleted,
     }
 }

@@ -1,7 +1,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
-use pushmesh_bus::{Bus, Kv, KvError, KvEvent, KvWatch};
+use pushmesh_bus::{Bus, GoneReason, Kv, KvError, KvEvent, KvWatch};
 use pushmesh_protocol::{
     Partition,
     name::{Bucket, Key, KeyFilter},
@@ -87,7 +87,8 @@ async fn a_lifetime_ends_also_over_a_marker_and_is_renewed() {
 
     let mut gone = vec![];
     while gone.len() < 3 {
-        if let KvEvent::Gone { key, .. } = next(&mut watch).await {
+        if let KvEvent::Gone { key, reason, .. } = next(&mut watch).await {
+            assert_eq!(reason, if gone.is_empty() { GoneReason::Deleted } else { GoneReason::Expired });
             gone.push(key);
         }
     }
@@ -104,7 +105,8 @@ async fn a_lifetime_ends_also_over_a_marker_and_is_renewed() {
 async fn one_of_many_creates() {
     let (_nats, bus) = mesh().await;
     let kv = sessions(&bus).await;
-    let all = (0..50).map(|_| kv.create(&Key::mesh_info(), "mine".into()));
+    let key = Key::mesh_info();
+    let all = (0..50).map(|_| kv.create(&key, "mine".into()));
     let outcomes = futures_util::future::join_all(all).await;
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
     assert_eq!(outcomes.iter().filter(|outcome| **outcome == Err(KvError::Exists)).count(), 49);
@@ -125,19 +127,10 @@ async fn a_watch_tells_its_restart_and_everything_anew() {
     nats.restart().await;
     assert_eq!(next(&mut watch).await, KvEvent::Restarted);
     kv.purge(&key(1)).await.unwrap();
-    wait_for("the purge to be told", SOON, {
-        let watch = std::sync::Arc::new(tokio::sync::Mutex::new(watch));
-        move || {
-            let watch = watch.clone();
-            async move {
-                match next(&mut *watch.lock().await).await {
-                    KvEvent::Gone { key: gone, .. } if gone == key(1).as_str() => Ok(()),
-                    _ => Err("another event"),
-                }
-            }
-        }
-    })
-    .await;
+    let told = async {
+        while !matches!(next(&mut watch).await, KvEvent::Gone { key: gone, .. } if gone == key(1).as_str()) {}
+    };
+    tokio::time::timeout(SOON, told).await.expect("the purge is told");
     assert_eq!(snapshot(&mut kv.watch(KeyFilter::all()).await.unwrap()).await.len(), 2999);
 }
 
@@ -167,4 +160,37 @@ async fn a_missing_bucket_says_what_to_run() {
     let bus = connect(&nats).await;
     let error = bus.bucket(&Bucket::MESH).await.err().unwrap();
     assert_eq!(error, KvError::NoBucket("mesh".to_owned()));
+}
+
+#[tokio::test]
+async fn a_purged_key_is_told_gone_once_and_leaves_nothing() {
+    let nats = pushmesh_testkit::Nats::start().await;
+    let bus = connect(&nats).await;
+    let mut topology = small_topology();
+    for bucket in &mut topology.buckets {
+        bucket.marker_lifetime = Duration::from_secs(1);
+    }
+    pushmesh_bus::provision(&bus, &topology).await.unwrap();
+    let kv = sessions(&bus).await;
+    let mut watch = kv.watch(KeyFilter::all()).await.unwrap();
+    kv.put(&key(1), "a".into()).await.unwrap();
+    kv.purge(&key(1)).await.unwrap();
+    wait_for("the marker to go", SOON, async || {
+        let mut anew = kv.watch(KeyFilter::all()).await.map_err(|error| error.to_string())?;
+        match next(&mut anew).await {
+            KvEvent::Current => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    kv.put(&key(2), "end".into()).await.unwrap();
+    let mut gone = 0;
+    loop {
+        match next(&mut watch).await {
+            KvEvent::Gone { .. } => gone += 1,
+            KvEvent::Put(entry) if entry.value == "end" => break,
+            _ => {}
+        }
+    }
+    assert_eq!(gone, 1);
 }

@@ -1,5 +1,7 @@
 //! The bus against a real nats-server.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod consume;
 mod core;
 mod kv;
