@@ -1,0 +1,8 @@
+//! The comet from outside: real sockets, and a mesh that is either the test itself or a real nats-server.
+
+mod bombs;
+mod config;
+mod doors;
+mod harness;
+mod limits;
+mod slow;
