@@ -172,10 +172,13 @@ async fn upkeep(telemetry: Telemetry) {
     }
 }
 
-// A panic is a line in the log like everything else, with the place and without the payload of who panicked.
+// A panic is a line in the log like everything else, with its place.
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
-        let message = panic.payload_as_str().unwrap_or("(no text)");
+        let payload = panic.payload();
+        let text =
+            payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        let message = text.unwrap_or("(no text)");
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(message, place, thread = std::thread::current().name().unwrap_or_default(), "panic");
     }));

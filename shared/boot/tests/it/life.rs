@@ -1,0 +1,194 @@
+//! Starting, being ready, losing NATS, and the ways to end.
+
+use std::time::Duration;
+
+use pushmesh_auth::{Minter, Scope, generate_jwks};
+use pushmesh_testkit::{Nats, Process, free_port, wait_for};
+use tonic::transport::Endpoint;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use crate::{SOON, get, mesh, post, reasons, set, start, tiny};
+
+async fn grpc_status(process: &Process) -> i32 {
+    let endpoint = Endpoint::from_shared(format!("http://{}", process.door("grpc"))).unwrap();
+    let mut health = HealthClient::new(endpoint.connect().await.unwrap());
+    health.check(HealthCheckRequest::default()).await.unwrap().into_inner().status
+}
+
+#[tokio::test]
+async fn a_ready_service_tells_of_itself_and_drains() {
+    let nats = mesh().await;
+    let mut process = start(&nats).await;
+    assert_eq!(reasons(&process).await, Vec::<String>::new());
+    assert_eq!(get(&process, "admin", "/healthz").await, (200, "ok\n".into()));
+    let (_, build) = get(&process, "admin", "/buildinfo").await;
+    assert!(build.contains("\"service\":\"tiny\"") && build.contains("\"version\""), "{build}");
+    let (_, metrics) = get(&process, "admin", "/metrics").await;
+    assert!(metrics.contains("pushmesh_boot_ready{service=\"tiny\"} 1"), "{metrics}");
+    assert!(metrics.contains("pushmesh_boot_build_info{"), "{metrics}");
+
+    let level = async |filter: &'static str| {
+        let url = format!("http://{}/log-level", process.door("admin"));
+        reqwest::Client::new().put(url).body(filter).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(level("debug").await, 200);
+    assert_eq!(level("a=b=c").await, 400);
+
+    const SERVING: i32 = 1;
+    const NOT_SERVING: i32 = 2;
+    assert_eq!(grpc_status(&process).await, SERVING);
+    assert_eq!(post(&process, "/latch").await.0, 200);
+    assert_eq!(reasons(&process).await, ["told to be not ready"]);
+    wait_for("health to follow", SOON, async || match grpc_status(&process).await {
+        NOT_SERVING => Ok(()),
+        other => Err(other),
+    })
+    .await;
+    assert_eq!(post(&process, "/unlatch").await.0, 200);
+    assert_eq!(reasons(&process).await, Vec::<String>::new());
+
+    process.expect_drained(SOON).await;
+    let log = process.stderr();
+    let order = ["\"message\":\"ready\"", "\"message\":\"draining\"", "\"message\":\"ended in order\""];
+    let places: Vec<_> =
+        order.iter().map(|line| log.find(line).unwrap_or_else(|| panic!("no {line} in {log}"))).collect();
+    assert!(places.is_sorted(), "{log}");
+}
+
+#[tokio::test]
+async fn doors_want_tokens_unless_opened_on_loopback() {
+    let nats = mesh().await;
+    let dir = tempfile::tempdir().unwrap();
+    let jwks = dir.path().join("jwks.json");
+    generate_jwks(&jwks).unwrap();
+    let at = |options| set(options, &format!("nats.url={}", nats.url()));
+
+    let process = Process::start("tiny", set(at(tiny()), &format!("auth.jwks_file={}", jwks.display()))).await;
+    assert_eq!(post(&process, "/guarded").await.0, 401);
+    let token = Minter::from_jwks(&jwks).unwrap().backend("shop", &[Scope::PushWrite], SOON);
+    let url = format!("http://{}/guarded", process.door("grpc"));
+    let answer = reqwest::Client::new().post(url).bearer_auth(token).send().await.unwrap();
+    assert_eq!(answer.text().await.unwrap(), "welcome, shop");
+
+    let open = Process::start("tiny", at(tiny()).arg("--insecure-local")).await;
+    assert_eq!(post(&open, "/guarded").await, (200, "welcome, insecure-local".into()));
+
+    let wide = set(at(tiny()).arg("--insecure-local"), "service.door.listen=0.0.0.0:0");
+    let mut refused = Process::run("tiny", wide);
+    refused.expect_exit(1, SOON).await;
+    assert!(refused.stderr().contains("must listen on loopback"), "{}", refused.stderr());
+}
+
+#[tokio::test]
+async fn losing_nats_is_told_and_not_fatal() {
+    let mut nats = mesh().await;
+    let mut process = start(&nats).await;
+    nats.kill();
+    wait_for("not ready without NATS", SOON, async || match reasons(&process).await {
+        reasons if reasons == ["NATS is not connected"] => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    assert_eq!(get(&process, "admin", "/healthz").await.0, 200);
+    nats.restart().await;
+    wait_for("ready again", SOON, async || match reasons(&process).await {
+        reasons if reasons.is_empty() => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    process.expect_drained(SOON).await;
+}
+
+#[tokio::test]
+async fn a_missing_dependency_ends_with_69() {
+    let away = format!("nats.url=nats://127.0.0.1:{}", free_port());
+    let mut process = Process::run("tiny", set(set(tiny(), &away), "nats.connect_wait=300ms"));
+    process.expect_exit(69, SOON).await;
+    assert!(process.stderr().contains("NATS is unavailable"), "{}", process.stderr());
+
+    let bare = Nats::start().await;
+    let unprovisioned = set(set(tiny(), &format!("nats.url={}", bare.url())), "nats.connect_wait=300ms");
+    let mut process = Process::run("tiny", unprovisioned);
+    process.expect_exit(69, SOON).await;
+    assert!(process.stderr().contains("pushmesh provision"), "{}", process.stderr());
+}
+
+#[tokio::test]
+async fn a_signal_while_it_waits_for_nats_ends_it() {
+    let away = format!("nats.url=nats://127.0.0.1:{}", free_port());
+    let mut process = Process::run("tiny", set(set(tiny(), &away), "nats.connect_wait=60s"));
+    wait_for("it to start", SOON, async || match process.stderr().contains("\"door\":\"admin\"") {
+        true => Ok(()),
+        false => Err("no admin door yet"),
+    })
+    .await;
+    process.expect_drained(SOON).await;
+}
+
+#[tokio::test]
+async fn a_second_signal_or_the_end_of_the_grace_period_cuts_the_drain_off() {
+    let nats = mesh().await;
+    let slow = || set(set(tiny(), &format!("nats.url={}", nats.url())), "service.drain_takes=1h");
+    let mut process = Process::start("tiny", slow()).await;
+    process.term();
+    wait_for("draining", SOON, async || match reasons(&process).await {
+        reasons if reasons == ["draining"] => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    process.interrupt();
+    process.expect_exit(1, SOON).await;
+    assert!(process.stderr().contains("a second signal came"), "{}", process.stderr());
+
+    let mut process = Process::start("tiny", set(slow(), "shutdown.grace=300ms")).await;
+    process.term();
+    process.expect_exit(1, SOON).await;
+    assert!(process.stderr().contains("the grace period is over"), "{}", process.stderr());
+}
+
+#[tokio::test]
+async fn what_is_fatal_ends_with_1_and_says_why() {
+    let nats = mesh().await;
+    for (path, why) in [("/fail", "told to fail"), ("/panic", "task panicking panicked")] {
+        let mut process = start(&nats).await;
+        post(&process, path).await;
+        process.expect_exit(1, SOON).await;
+        assert!(process.stderr().contains(why), "{}", process.stderr());
+    }
+    let at = |options| set(options, &format!("nats.url={}", nats.url()));
+    let mut process = Process::run("tiny", set(at(tiny()), "service.refuse=true"));
+    process.expect_exit(1, SOON).await;
+    assert!(process.stderr().contains("can't start: it was told to refuse"), "{}", process.stderr());
+
+    let running = start(&nats).await;
+    let taken = set(at(tiny()), &format!("admin.listen={}", running.door("admin")));
+    let mut process = Process::run("tiny", taken);
+    process.expect_exit(1, SOON).await;
+    assert!(process.stderr().contains("for the admin port"), "{}", process.stderr());
+}
+
+#[tokio::test]
+async fn a_full_door_closes_the_newest_and_says_so() {
+    let nats = mesh().await;
+    let process = start(&nats).await;
+    let held = tokio::sync::Mutex::new(Vec::new());
+    for _ in 0..pushmesh_boot::CONNECTIONS_MAX {
+        held.lock().await.push(tokio::net::TcpStream::connect(process.door("grpc")).await.unwrap());
+    }
+    wait_for("a connection to be refused", SOON, async || {
+        held.lock().await.push(tokio::net::TcpStream::connect(process.door("grpc")).await.unwrap());
+        let (_, metrics) = get(&process, "admin", "/metrics").await;
+        let refused = metrics.lines().find(|line| line.starts_with("pushmesh_boot_door_refused_total{"));
+        match refused {
+            Some(line) if !line.ends_with(" 0") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    drop(held);
+    wait_for("room again", Duration::from_secs(10), async || {
+        let answer = reqwest::Client::new().post(format!("http://{}/unlatch", process.door("grpc"))).send().await;
+        answer.map(drop).map_err(|error| error.to_string())
+    })
+    .await;
+}
