@@ -80,3 +80,24 @@ impl ServiceConfig for Config {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pushmesh_boot::Settings;
+
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_good_and_a_wrong_key_is_not_passed_over() {
+        Config::default().validate().unwrap();
+        let schema = pushmesh_config::schema::<Settings<Config>>();
+        assert_eq!(pushmesh_config::lenient_tables(&schema), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_value_out_of_bounds_is_refused_by_its_field() {
+        let error = Config { batch_max: 5000, ..Config::default() }.validate().unwrap_err();
+        assert_eq!(error.field, "batch_max");
+        assert!(error.reason.contains("must be 1 to"), "{error}");
+    }
+}

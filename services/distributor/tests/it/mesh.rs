@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pushmesh_bus::{Bus, Config, Outgoing, StreamEvent};
 use pushmesh_protocol::{
-    DeviceId, Instance, Kind, LoginId, Partitions, Token, UserId,
+    DeviceId, Instance, Kind, LoginId, Partitions, Token, TraceContext, UserId,
     message::{DeadLetter, LoginEvent, LoginRecord},
     name::{Filter, MessageId, Stream, Subject},
     topology::{TopologyConfig, topology},
@@ -33,6 +33,10 @@ impl Mesh {
     }
 
     pub async fn distributor(&self, instance: &str) -> Process {
+        self.distributor_with(instance, &[]).await
+    }
+
+    pub async fn distributor_with(&self, instance: &str, more: &[&str]) -> Process {
         let options = ProcessOptions::new(env!("CARGO_BIN_EXE_distributor"));
         let settings = [
             format!("nats.url={}", self.nats.url()),
@@ -42,7 +46,8 @@ impl Mesh {
             "service.request_timeout=200ms".into(),
             "service.late_after=400ms".into(),
         ];
-        let args = settings.into_iter().flat_map(|setting| ["--set".to_owned(), setting]);
+        let settings = settings.into_iter().chain(more.iter().map(|setting| (*setting).to_owned()));
+        let args = settings.flat_map(|setting| ["--set".to_owned(), setting]);
         Process::start(instance, options.args(args)).await
     }
 
@@ -57,20 +62,27 @@ impl Mesh {
 
     /// Stores `count` records of `users` users in turn.
     pub async fn login(&mut self, count: u64, users: u64) {
-        let messages = (0..count).map(|_| {
-            self.next += 1;
-            let user = UserId::new(&format!("u{}", self.next % users)).unwrap();
-            let login_id = LoginId::new(&format!("l{}", self.next)).unwrap();
-            let id = MessageId::online(&login_id);
-            let event = LoginEvent::Online { login_id, device: DeviceId::new("phone").unwrap() };
-            let record = LoginRecord { user, event, at: self.next, trace: None };
-            let subject = Subject::login_record(partitions().of_user(&record.user), &record.user);
-            Outgoing { subject, payload: wire::encode(&record).into(), id, trace: None }
-        });
-        let messages: Vec<_> = messages.collect();
+        let messages = (0..count).map(|_| self.record(users, None)).collect();
         for result in self.bus.store_all(&Stream::LOGIN, messages).await {
             result.unwrap();
         }
+    }
+
+    /// Stores one record with the context of its producer.
+    pub async fn login_traced(&mut self, trace: Option<TraceContext>) {
+        let message = self.record(10, trace);
+        self.bus.store(message).await.unwrap();
+    }
+
+    fn record(&mut self, users: u64, trace: Option<TraceContext>) -> Outgoing {
+        self.next += 1;
+        let user = UserId::new(&format!("u{}", self.next % users)).unwrap();
+        let login_id = LoginId::new(&format!("l{}", self.next)).unwrap();
+        let id = MessageId::online(&login_id);
+        let event = LoginEvent::Online { login_id, device: DeviceId::new("phone").unwrap() };
+        let record = LoginRecord { user, event, at: self.next, trace };
+        let subject = Subject::login_record(partitions().of_user(&record.user), &record.user);
+        Outgoing { subject, payload: wire::encode(&record).into(), id, trace }
     }
 
     /// How many records were stored.

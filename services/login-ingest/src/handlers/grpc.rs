@@ -11,8 +11,8 @@ use pushmesh_proto::v1::{
 use pushmesh_protocol::{
     TraceContext,
     message::{OfflineCause, ReportedEvent},
-    name::header,
 };
+use pushmesh_telemetry::propagate;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -37,7 +37,7 @@ impl login_ingest_server::LoginIngest for Grpc {
 
     async fn report(&self, request: Request<Streaming<ReportRequest>>) -> Result<Response<Answers>, Status> {
         self.0.door.check(request.metadata(), Scope::LoginWrite)?;
-        let trace = request.metadata().get(header::TRACEPARENT).and_then(|value| value.to_str().ok()?.parse().ok());
+        let trace = propagate::from_metadata(request.metadata());
         let (answers, answered) = mpsc::channel(self.0.limits.waiting_max);
         let (end, ended) = oneshot::channel();
         let (doorway, records) = (self.0.clone(), request.into_inner());

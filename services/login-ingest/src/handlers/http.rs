@@ -13,7 +13,8 @@ use axum::{
 };
 use futures_util::{StreamExt, stream};
 use pushmesh_auth::Scope;
-use pushmesh_protocol::{TraceContext, name};
+use pushmesh_protocol::TraceContext;
+use pushmesh_telemetry::propagate;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -38,7 +39,7 @@ async fn logins(State(doorway): State<Doorway>, request: Request) -> Response {
     if let Err(error) = doorway.door.check_http(request.headers(), Scope::LoginWrite) {
         return (error.http_status(), format!("{error}\n")).into_response();
     }
-    let trace = request.headers().get(name::header::TRACEPARENT).and_then(|value| value.to_str().ok()?.parse().ok());
+    let trace = propagate::from_headers(request.headers());
     let (answers, mut answered) = mpsc::channel(doorway.limits.waiting_max);
     let (end, ended) = oneshot::channel();
     let retry_after = doorway.intake.retry_after();

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use pushmesh_auth::{Minter, Scope};
-use pushmesh_protocol::{Token, UserId};
+use pushmesh_protocol::UserId;
 use tonic::Code;
 
 use crate::ingest::{Ingest, authorized, online};
@@ -20,7 +20,7 @@ async fn who_may_not_report_is_not_read() {
         (Some("x".repeat(5000)), Code::Unauthenticated),
         (Some(good[..good.len() - 4].to_owned()), Code::Unauthenticated),
         (Some(forger.client(&alice, None, ten_minutes)), Code::Unauthenticated),
-        (Some(forger.backend(&Token::new("b").unwrap(), &[Scope::LoginWrite], ten_minutes)), Code::Unauthenticated),
+        (Some(forger.backend("b", &[Scope::LoginWrite], ten_minutes)), Code::Unauthenticated),
         (Some(ingest.token(&[Scope::CallWrite, Scope::PushWrite], ten_minutes)), Code::PermissionDenied),
     ];
     let url = format!("http://{}/v1/logins", ingest.process.door("grpc"));

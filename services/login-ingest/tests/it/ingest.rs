@@ -59,7 +59,7 @@ impl Ingest {
 
     pub fn token(&self, scopes: &[Scope], lifetime: Duration) -> String {
         let minter = Minter::from_jwks(&self.jwks).unwrap();
-        minter.backend(&Token::new("logins").unwrap(), scopes, lifetime)
+        minter.backend("logins", scopes, lifetime)
     }
 
     pub fn good_token(&self) -> String {

@@ -1,5 +1,7 @@
 //! login-ingest as a process, on a real nats-server, through its three doors.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod auth;
 mod bus;
 mod example_config;
@@ -7,3 +9,4 @@ mod grpc;
 mod http;
 mod ingest;
 mod outage;
+mod trace;
