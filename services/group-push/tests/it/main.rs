@@ -1,0 +1,5 @@
+//! group-push as a process on a real nats-server, as a backend sees it. What its engine does is tested in `shared/push`.
+
+mod another_kind;
+mod backend;
+mod example_config;
