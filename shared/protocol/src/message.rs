@@ -306,6 +306,9 @@ pub struct Pending {
     pub state: PendingState,
     /// When the last transmission began, or it went into the inbox.
     pub at: Millis,
+    /// Logins that have had their tries: an inbox waits for another one. At most 32, the latest.
+    #[serde(default)]
+    pub logins: Vec<LoginId>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -418,6 +421,9 @@ pub struct MemberRecord {
     /// Where clients or people reach it; may be empty.
     pub address: String,
     pub draining: bool,
+    /// It takes partitions: only such members stand in the ring of their service.
+    #[serde(default)]
+    pub owning: bool,
 }
 
 /// Value of a lease's key in the bucket `mesh`; the key's revision is the epoch.

@@ -1,0 +1,400 @@
+//! The state of one partition: its pushes, its sessions, and what is to be done about them.
+//!
+//! Async chooses, the desk applies: [`Desk::apply`] takes one [`Event`] and the time, and returns [`Action`]s, in order. It
+//! reads no clock and does no I/O, so that every promise is tested by feeding it events.
+//!
+//! How a push is kept safe: its message in PUSH stays unacknowledged until the push is settled or stands in the bucket
+//! `pending`. The number of tries is raised there *before* each transmission but the first, so that a new owner, who counts
+//! everything delivered to the old one as sent once, never sends a fourth time. At most one effect of a push is on its
+//! way at a time: `pending` sees its writes in order.
+
+mod ending;
+mod entry;
+mod orders;
+mod presence;
+#[cfg(test)]
+mod properties;
+mod sending;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod world;
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+pub use entry::Outcome;
+use entry::{Entry, User};
+use pushmesh_protocol::{
+    ConnId, Instance, LoginId, Partition, PushId, Token, UserId,
+    message::{
+        AckOutcome, CometItem, DeadReason, Epoch, LoginAnswer, LoginReport, Millis, Pending, PushOrder, Session,
+    },
+};
+
+use crate::{
+    sessions::{Known, Sessions},
+    slab::{Id, Slab},
+    wheel::Wheel,
+};
+
+/// What the configuration says about pushes and sessions.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Between two transmissions, and from the last one to the outcome.
+    pub retry_interval: Duration,
+    /// Transmissions of a push within one login.
+    pub transmissions: u8,
+    /// Unacknowledged for this long, a push is written to `pending`.
+    pub suspect_after: Duration,
+    /// An absent session's login ends after this long.
+    pub left_after: Duration,
+    pub inbox_max_age: Duration,
+    pub inbox_max_per_user: usize,
+    /// Pushes whose content is held in memory, in one partition: beyond, PUSH is not pulled.
+    pub pushes_max: usize,
+    /// Bytes of that content.
+    pub bytes_max: usize,
+    /// A CALL_ENDED that nobody could be sent expires after this long.
+    pub withdrawal_lifetime: Duration,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// A message of PUSH: `sequence` is its place in the stream.
+    Order {
+        sequence: u64,
+        order: PushOrder,
+        stored_at: Millis,
+        delivered_before: bool,
+    },
+    /// A key of `pending`, read at take-over.
+    Loaded {
+        pending: Pending,
+    },
+    /// Sessions, pending pushes and comets are known: from now on things are sent.
+    Ready,
+    /// A comet said what became of a transmission.
+    Answer {
+        user: UserId,
+        conn: ConnId,
+        push: PushId,
+        outcome: AckOutcome,
+    },
+    /// A session's key was put.
+    Session {
+        user: UserId,
+        conn: ConnId,
+        session: Session,
+        revision: u64,
+    },
+    /// A session's key is gone.
+    SessionGone {
+        user: UserId,
+        conn: ConnId,
+    },
+    /// The watch of sessions begins anew with a full snapshot.
+    SessionsRestarted,
+    /// The snapshot is complete.
+    SessionsCurrent,
+    /// The comets that are alive.
+    Comets(HashMap<Instance, Epoch>),
+    /// Whether the broker is reached.
+    Connected(bool),
+    Done(Done),
+    /// Time went by.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Action {
+    /// Hand it to the comet, in this order.
+    Send { comet: Instance, item: Box<CometItem> },
+    /// The message of PUSH has served.
+    Ack { sequence: u64 },
+    /// To be tried until it succeeds; answered with an [`Event::Done`].
+    Effect(Effect),
+    /// For metrics and logs.
+    Note(Fact),
+}
+
+/// What takes time and may have to wait for the broker.
+#[derive(Debug)]
+pub enum Effect {
+    /// Write the key of a push in `pending`.
+    Keep { push: Id, pending: Box<Pending> },
+    /// Purge the key of a push.
+    Forget { user: UserId, id: PushId, hold: Option<u64> },
+    /// Read the key of a push.
+    Fetch { push: Id, user: UserId, id: PushId },
+    /// Store a dead letter.
+    Bury { push: Id, id: PushId, user: UserId, order: Box<PushOrder>, reason: DeadReason, detail: String },
+    /// Report the end of a session's login.
+    Report { session: Id, report: Box<LoginReport> },
+    /// Purge a session's key.
+    PurgeSession { user: UserId, conn: ConnId },
+}
+
+/// An effect that succeeded.
+#[derive(Debug)]
+pub enum Done {
+    Kept { push: Id },
+    Forgotten { hold: Option<u64> },
+    Fetched { push: Id, pending: Option<Box<Pending>> },
+    Buried { push: Id },
+    Reported { session: Id, answer: LoginAnswer },
+    SessionPurged,
+}
+
+/// Something to count, and sometimes to log.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fact {
+    Transmitted {
+        attempt: u8,
+    },
+    /// The one end of a push, `after` milliseconds since it was made.
+    Settled {
+        outcome: Outcome,
+        user: UserId,
+        push: PushId,
+        tries: u8,
+        after: Millis,
+    },
+    /// Kept for the user's next login.
+    Inboxed,
+    /// Settled or pending already: not taken a second time.
+    Duplicate,
+    /// A withdrawal of a call that its login cannot have been told of.
+    NothingToWithdraw,
+    /// Made under an older lease than one already seen.
+    OldEpoch {
+        service: Token,
+    },
+    /// A comet had no such connection: the transmission does not count.
+    Gone,
+    /// A comet has seen a newer owner of this partition.
+    Fenced,
+    Kicked,
+    /// An absent session's login was reported offline.
+    TimedOut,
+    /// login-ingest refused such a report.
+    ReportRefused {
+        field: String,
+        reason: String,
+    },
+}
+
+/// What a timer is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timer {
+    Push(Id),
+    Session(Id),
+    /// Users that nothing is known of any more are forgotten.
+    Sweep,
+}
+
+/// How much the desk holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Load {
+    /// Pushes not settled, those in inboxes included.
+    pub pushes: usize,
+    /// Those in inboxes.
+    pub inbox: usize,
+    /// Pushes whose content is in memory.
+    pub in_hand: usize,
+    pub bytes: usize,
+}
+
+/// How long a user's settled ids outlive his last push and session.
+const SETTLED_KEPT: Millis = 10 * 60 * 1000;
+const SWEEP_EVERY: Millis = 60 * 1000;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Desk {
+    rules: Rules,
+    partition: Partition,
+    /// The lease's: stands on every item sent.
+    epoch: Epoch,
+    ready: bool,
+    connected: bool,
+    down_since: Millis,
+    wheel: Wheel<Timer>,
+    pushes: Slab<Entry>,
+    by_id: HashMap<PushId, Id>,
+    users: HashMap<UserId, User>,
+    sessions: Sessions,
+    /// Messages of PUSH whose acknowledgement waits for purges.
+    holds: HashMap<u64, Hold>,
+    /// The newest epoch seen of each service that makes pushes.
+    sources: HashMap<Token, Epoch>,
+    load: Load,
+    out: Vec<Action>,
+}
+
+#[derive(Debug, Default)]
+struct Hold {
+    purges: usize,
+    released: bool,
+}
+
+impl Desk {
+    pub fn new(rules: Rules, partition: Partition, epoch: Epoch, now: Millis) -> Self {
+        let mut wheel = Wheel::new(now);
+        wheel.insert(now + SWEEP_EVERY, Timer::Sweep);
+        Self {
+            rules,
+            partition,
+            epoch,
+            ready: false,
+            connected: true,
+            down_since: now,
+            wheel,
+            pushes: Slab::default(),
+            by_id: HashMap::new(),
+            users: HashMap::new(),
+            sessions: Sessions::default(),
+            holds: HashMap::new(),
+            sources: HashMap::new(),
+            load: Load::default(),
+            out: Vec::new(),
+        }
+    }
+
+    /// Takes one event; what is due by `now` is done first.
+    pub fn apply(&mut self, event: Event, now: Millis) -> Vec<Action> {
+        self.fire(now);
+        match event {
+            Event::Order { sequence, order, stored_at, delivered_before } => {
+                self.order(sequence, order, stored_at, delivered_before, now);
+            }
+            Event::Loaded { pending } => self.loaded(pending, now),
+            Event::Ready => self.become_ready(now),
+            Event::Answer { user, conn, push, outcome } => self.answer(&user, &conn, push, outcome, now),
+            Event::Session { user, conn, session, revision } => {
+                let change = self.sessions.put(user, conn, session, revision, now);
+                self.changed(change, now);
+            }
+            Event::SessionGone { user, conn } => {
+                let known = self.sessions.remove(&user, &conn);
+                self.session_ended(known, now);
+            }
+            Event::SessionsRestarted => self.sessions.restart(),
+            Event::SessionsCurrent => {
+                for known in self.sessions.caught_up() {
+                    self.session_ended(Some(known), now);
+                }
+            }
+            Event::Comets(comets) => {
+                for change in self.sessions.set_comets(comets, now) {
+                    self.changed(Some(change), now);
+                }
+            }
+            Event::Connected(connected) => self.connection(connected, now),
+            Event::Done(done) => self.done(done, now),
+            Event::Tick => {}
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    /// When the desk wants the next event, at the latest.
+    pub fn next_wake(&self) -> Option<Millis> {
+        self.wheel.next()
+    }
+
+    pub fn load(&self) -> Load {
+        self.load
+    }
+
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether more messages of PUSH should wait in the stream.
+    pub fn is_full(&self) -> bool {
+        self.load.in_hand >= self.rules.pushes_max || self.load.bytes >= self.rules.bytes_max
+    }
+
+    fn fire(&mut self, now: Millis) {
+        let mut due = Vec::new();
+        self.wheel.advance(now, &mut due);
+        for timer in due {
+            match timer {
+                Timer::Push(id) => {
+                    if let Some(entry) = self.pushes.get_mut(id) {
+                        entry.timer = None;
+                        self.step(id, now);
+                    }
+                }
+                Timer::Session(id) => self.session_due(id, now),
+                Timer::Sweep => {
+                    let sessions = &self.sessions;
+                    self.users.retain(|id, user| {
+                        !user.pushes.is_empty() || sessions.knows_user(id) || now < user.touched + SETTLED_KEPT
+                    });
+                    self.wheel.insert(now + SWEEP_EVERY, Timer::Sweep);
+                }
+            }
+        }
+    }
+
+    fn become_ready(&mut self, now: Millis) {
+        self.ready = true;
+        let users: HashSet<UserId> = self.sessions.users().cloned().collect();
+        for user in users {
+            self.replace_older(&user, now);
+        }
+        for id in self.pushes.ids() {
+            self.note_reconnect_since_last(id);
+            self.step(id, now);
+        }
+    }
+
+    // While the broker is away nothing is sent, and the time does not count: an acknowledgement could not have come.
+    fn connection(&mut self, connected: bool, now: Millis) {
+        if connected == self.connected {
+            return;
+        }
+        self.connected = connected;
+        if !connected {
+            self.down_since = now;
+            return;
+        }
+        for id in self.pushes.ids() {
+            if let Some(last) = self.pushes.get_mut(id).and_then(|entry| entry.last_sent.as_mut()) {
+                *last += now.saturating_sub(self.down_since.max(*last));
+            }
+            self.step(id, now);
+        }
+    }
+
+    fn note(&mut self, fact: Fact) {
+        self.out.push(Action::Note(fact));
+    }
+
+    fn effect(&mut self, effect: Effect) {
+        self.out.push(Action::Effect(effect));
+    }
+
+    fn user(&mut self, user: &UserId, now: Millis) -> &mut User {
+        if !self.users.contains_key(user) {
+            self.users.insert(user.clone(), User::default());
+        }
+        let user = self.users.get_mut(user).expect("inserted above");
+        user.touched = now;
+        user
+    }
+
+    fn login_of(&self, user: &UserId, conn: &ConnId) -> Option<LoginId> {
+        let known: &Known = self.sessions.get(self.sessions.find(user, conn)?)?;
+        Some(known.session.login_id.clone())
+    }
+}
+
+fn millis(duration: Duration) -> Millis {
+    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
+}

@@ -1,0 +1,369 @@
+//! What surrounds a desk, for its tests: the stream, the buckets, the comets, and an owner that may die.
+
+use std::collections::{BTreeMap, HashMap};
+
+use pushmesh_protocol::{
+    CallId, ConnId, DeviceId, Instance, Kind, LoginId, Partition, Payload, PushId, Token, Unit, UserId,
+    frame::{Call, Message},
+    message::{
+        AckOutcome, AtEnd, Body, CometOrder, Delivery, LoginAnswer, LoginEnded, Pending, Policy, PushOrder, Session,
+        Target, Withdrawal,
+    },
+};
+
+use super::*;
+
+pub const RETRY: Millis = 10_000;
+pub const SUSPECT: Millis = 2_000;
+pub const LEFT: Millis = 60_000;
+pub const LIFETIME: Millis = 3_600_000;
+
+pub fn rules() -> Rules {
+    Rules {
+        retry_interval: Duration::from_millis(RETRY),
+        transmissions: 3,
+        suspect_after: Duration::from_millis(SUSPECT),
+        left_after: Duration::from_millis(LEFT),
+        inbox_max_age: Duration::from_secs(7 * 24 * 3600),
+        inbox_max_per_user: 3,
+        pushes_max: 1_000,
+        bytes_max: 1 << 20,
+        withdrawal_lifetime: Duration::from_millis(LIFETIME),
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Sent {
+    pub at: Millis,
+    pub comet: Instance,
+    pub user: UserId,
+    pub conn: ConnId,
+    pub order: CometOrder,
+    /// Answered with "gone".
+    pub gone: bool,
+}
+
+impl Sent {
+    pub fn push(&self) -> Option<PushId> {
+        match &self.order {
+            CometOrder::Push(push) => Some(push.id),
+            CometOrder::CallEnded(ended) => Some(ended.id),
+            CometOrder::Kick(_) => None,
+        }
+    }
+}
+
+/// A desk and everything it talks to.
+pub struct World {
+    pub desk: Desk,
+    pub now: Millis,
+    pub rules: Rules,
+    pub stream: BTreeMap<u64, (PushOrder, Millis)>,
+    pub sequence: u64,
+    pub delivered: u64,
+    pub pending: BTreeMap<(UserId, PushId), Pending>,
+    pub sessions: BTreeMap<(UserId, ConnId), (Session, u64)>,
+    pub revision: u64,
+    pub comets: HashMap<Instance, Epoch>,
+    pub effects: Vec<Effect>,
+    pub sent: Vec<Sent>,
+    pub facts: Vec<Fact>,
+    pub dead: Vec<(PushId, DeadReason)>,
+    pub reports: Vec<LoginReport>,
+    /// Pushes that were taken, with their policy; not those that were settled before they came.
+    pub accepted: HashMap<PushId, AtEnd>,
+    /// Settled by an earlier owner: the stream's own window of ids refuses them.
+    pub over: HashSet<PushId>,
+    /// Whether effects are done as soon as they are wanted.
+    pub prompt: bool,
+}
+
+pub fn user(name: &str) -> UserId {
+    UserId::new(name).unwrap()
+}
+pub fn conn(name: &str) -> ConnId {
+    ConnId::new(name).unwrap()
+}
+pub fn login(name: &str) -> LoginId {
+    LoginId::new(name).unwrap()
+}
+pub fn kind() -> Kind {
+    Kind::new("group").unwrap()
+}
+pub fn device(name: &str) -> DeviceId {
+    DeviceId::new(name).unwrap()
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::with(rules())
+    }
+
+    pub fn with(rules: Rules) -> Self {
+        let comets: HashMap<_, _> = [("c1", 1), ("c2", 1)].map(|(c, e)| (Instance::new(c).unwrap(), e)).into();
+        let now = 1_700_000_000_000;
+        let mut world = Self {
+            desk: Desk::new(rules.clone(), Partition(0), 1, now),
+            now,
+            rules,
+            stream: BTreeMap::new(),
+            sequence: 0,
+            delivered: 0,
+            pending: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            revision: 0,
+            comets,
+            effects: Vec::new(),
+            sent: Vec::new(),
+            facts: Vec::new(),
+            dead: Vec::new(),
+            reports: Vec::new(),
+            accepted: HashMap::new(),
+            over: HashSet::new(),
+            prompt: true,
+        };
+        world.load();
+        world
+    }
+
+    fn load(&mut self) {
+        self.apply(Event::Comets(self.comets.clone()));
+        for ((user, conn), (session, revision)) in self.sessions.clone() {
+            self.apply(Event::Session { user, conn, session, revision });
+        }
+        self.apply(Event::SessionsCurrent);
+        for pending in self.pending.values().cloned().collect::<Vec<_>>() {
+            self.apply(Event::Loaded { pending });
+        }
+        self.apply(Event::Ready);
+        let delivered = self.delivered;
+        for (sequence, (order, stored_at)) in self.stream.clone() {
+            let delivered_before = sequence <= delivered;
+            self.deliver(sequence, order, stored_at, delivered_before);
+        }
+    }
+
+    /// The owner dies, and another one takes over. Effects on their way take place or don't, as `fate` says.
+    pub fn take_over(&mut self, mut fate: impl FnMut() -> bool) {
+        for effect in std::mem::take(&mut self.effects) {
+            if fate() {
+                self.take_place(effect);
+            }
+        }
+        self.effects.clear();
+        self.over.extend(self.facts.iter().filter_map(|fact| match fact {
+            Fact::Settled { push, .. } => Some(*push),
+            _ => None,
+        }));
+        self.desk = Desk::new(self.rules.clone(), Partition(0), 2, self.now);
+        self.load();
+    }
+
+    pub fn apply(&mut self, event: Event) {
+        for action in self.desk.apply(event, self.now) {
+            match action {
+                Action::Send { comet, item } => {
+                    let (at, gone) = (self.now, false);
+                    self.sent.push(Sent { at, comet, user: item.user, conn: item.conn_id, order: item.order, gone });
+                }
+                Action::Ack { sequence } => {
+                    self.stream.remove(&sequence);
+                }
+                Action::Effect(effect) => self.effects.push(effect),
+                Action::Note(fact) => self.facts.push(fact),
+            }
+        }
+        while self.prompt && !self.effects.is_empty() {
+            self.run_effect(0);
+        }
+    }
+
+    /// One effect on its way takes place and is reported.
+    pub fn run_effect(&mut self, which: usize) {
+        if self.effects.is_empty() {
+            return;
+        }
+        let effect = self.effects.remove(which % self.effects.len());
+        let done = self.take_place(effect);
+        self.apply(Event::Done(done));
+    }
+
+    fn take_place(&mut self, effect: Effect) -> Done {
+        match effect {
+            Effect::Keep { push, pending } => {
+                let id = match &pending.order {
+                    PushOrder::Deliver(delivery) => delivery.id,
+                    PushOrder::Withdraw(withdrawal) => withdrawal.id,
+                    PushOrder::LoginEnded(_) => unreachable!("no push"),
+                };
+                self.pending.insert((pending.order.user().clone(), id), *pending);
+                Done::Kept { push }
+            }
+            Effect::Forget { user, id, hold } => {
+                self.pending.remove(&(user, id));
+                Done::Forgotten { hold }
+            }
+            Effect::Fetch { push, user, id } => {
+                Done::Fetched { push, pending: self.pending.get(&(user, id)).cloned().map(Box::new) }
+            }
+            Effect::Bury { push, id, reason, .. } => {
+                if !self.dead.contains(&(id, reason)) {
+                    self.dead.push((id, reason));
+                }
+                Done::Buried { push }
+            }
+            Effect::Report { session, report } => {
+                self.reports.push(*report);
+                Done::Reported { session, answer: LoginAnswer::Accepted { login_id: None } }
+            }
+            Effect::PurgeSession { user, conn } => {
+                self.sessions.remove(&(user.clone(), conn.clone()));
+                self.apply(Event::SessionGone { user, conn });
+                Done::SessionPurged
+            }
+        }
+    }
+
+    pub fn store(&mut self, order: PushOrder) -> u64 {
+        let taken = match &order {
+            PushOrder::Deliver(delivery) => Some((delivery.id, delivery.policy.at_end)),
+            PushOrder::Withdraw(withdrawal) => Some((withdrawal.id, AtEnd::Dead)),
+            PushOrder::LoginEnded(_) => None,
+        };
+        if taken.is_some_and(|(id, _)| self.over.contains(&id)) {
+            return self.sequence;
+        }
+        self.sequence += 1;
+        self.stream.insert(self.sequence, (order.clone(), self.now));
+        let (sequence, facts) = (self.sequence, self.facts.len());
+        self.deliver(sequence, order, self.now, false);
+        let refused = |fact: &Fact| matches!(fact, Fact::Duplicate | Fact::NothingToWithdraw);
+        if let Some((id, at_end)) = taken.filter(|_| !self.facts[facts..].iter().any(refused)) {
+            self.accepted.insert(id, at_end);
+        }
+        sequence
+    }
+
+    fn deliver(&mut self, sequence: u64, order: PushOrder, stored_at: Millis, delivered_before: bool) {
+        self.delivered = self.delivered.max(sequence);
+        self.apply(Event::Order { sequence, order, stored_at, delivered_before });
+    }
+
+    /// A call's push to a login.
+    pub fn call(&mut self, who: &str, of_device: &str, of_login: &str, call: &str) -> PushId {
+        let call = CallId::new(call).unwrap();
+        let id = PushId::of_call(&kind(), &call, &login(of_login));
+        let body = Body::Call(Call {
+            kind: kind(),
+            call_id: call,
+            unit: Unit::new("g").unwrap(),
+            started_at: self.now,
+            data: None,
+        });
+        let target = Target::Login { login_id: login(of_login), device: device(of_device) };
+        self.store_delivery(id, who, target, body, AtEnd::Dead);
+        id
+    }
+
+    /// A message to a user.
+    pub fn message(&mut self, who: &str, name: &str, at_end: AtEnd) -> PushId {
+        let sender = Token::new("shop").unwrap();
+        let id = PushId::of_message(&sender, name, &user(who));
+        let body = Body::Message(Message { sender, data: Payload::from("hello") });
+        self.store_delivery(id, who, Target::User, body, at_end);
+        id
+    }
+
+    fn store_delivery(&mut self, id: PushId, who: &str, target: Target, body: Body, at_end: AtEnd) {
+        let policy = Policy { at_end, lifetime_ms: LIFETIME };
+        let (user, at) = (user(who), self.now);
+        self.store(PushOrder::Deliver(Delivery { id, user, target, body, policy, at, source: None, trace: None }));
+    }
+
+    pub fn withdraw(&mut self, who: &str, of_device: &str, of_login: &str, call: &str) -> PushId {
+        let call_id = CallId::new(call).unwrap();
+        let push = PushId::of_call(&kind(), &call_id, &login(of_login));
+        let id = push.withdrawal();
+        self.store(PushOrder::Withdraw(Withdrawal {
+            id,
+            push,
+            user: user(who),
+            login_id: login(of_login),
+            device: device(of_device),
+            kind: kind(),
+            call_id,
+            at: self.now,
+            source: None,
+            trace: None,
+        }));
+        id
+    }
+
+    pub fn login_ended(&mut self, who: &str, of_login: &str) {
+        let (user, login_id) = (user(who), login(of_login));
+        self.store(PushOrder::LoginEnded(LoginEnded { user, login_id, kind: kind(), at: self.now }));
+    }
+
+    pub fn connect(&mut self, who: &str, of_device: &str, of_login: &str, name: &str, comet: &str) {
+        let comet = Instance::new(comet).unwrap();
+        let comet_epoch = self.comets.get(&comet).copied().unwrap_or(1);
+        let (login_id, device) = (login(of_login), device(of_device));
+        let session = Session { login_id, device, comet, comet_epoch, since: self.now, left: None };
+        self.put_session(user(who), conn(name), session);
+    }
+
+    pub fn put_session(&mut self, user: UserId, conn: ConnId, session: Session) {
+        self.revision += 1;
+        let revision = self.revision;
+        self.sessions.insert((user.clone(), conn.clone()), (session.clone(), revision));
+        self.apply(Event::Session { user, conn, session, revision });
+    }
+
+    pub fn leave(&mut self, who: &str, name: &str) {
+        let Some((session, _)) = self.sessions.get(&(user(who), conn(name))).cloned() else { return };
+        self.put_session(user(who), conn(name), Session { left: Some(self.now), ..session });
+    }
+
+    pub fn set_comets(&mut self, comets: &[(&str, Epoch)]) {
+        self.comets = comets.iter().map(|(comet, epoch)| (Instance::new(comet).unwrap(), *epoch)).collect();
+        self.apply(Event::Comets(self.comets.clone()));
+    }
+
+    pub fn answer(&mut self, who: &str, name: &str, push: PushId, outcome: AckOutcome) {
+        self.apply(Event::Answer { user: user(who), conn: conn(name), push, outcome });
+    }
+
+    /// Time goes by, timer by timer, as the service lives it.
+    pub fn pass(&mut self, time: Millis) {
+        let end = self.now + time;
+        while let Some(next) = self.desk.next_wake().filter(|next| *next <= end) {
+            self.now = self.now.max(next);
+            self.apply(Event::Tick);
+        }
+        self.now = end;
+        self.apply(Event::Tick);
+    }
+
+    /// When a push was sent, relative to the first time.
+    pub fn times(&self, push: PushId) -> Vec<Millis> {
+        let mut times: Vec<_> = self.sent.iter().filter(|s| s.push() == Some(push)).map(|s| s.at).collect();
+        let first = times.first().copied().unwrap_or(0);
+        times.iter_mut().for_each(|time| *time -= first);
+        times
+    }
+
+    pub fn outcomes(&self, of: PushId) -> Vec<Outcome> {
+        let of_push = |fact: &Fact| match fact {
+            Fact::Settled { push, outcome, .. } if *push == of => Some(*outcome),
+            _ => None,
+        };
+        self.facts.iter().filter_map(of_push).collect()
+    }
+
+    pub fn nothing_is_left(&self) {
+        assert!(self.stream.is_empty(), "in PUSH: {:?}", self.stream);
+        assert!(self.pending.is_empty(), "in pending: {:?}", self.pending);
+        assert!(self.effects.is_empty(), "on its way: {:?}", self.effects);
+        assert_eq!(self.desk.load(), Load::default());
+    }
+}

@@ -1,0 +1,5 @@
+//! One file for each consumed message: what it means for the desk.
+
+pub mod ack;
+pub mod order;
+pub mod session;

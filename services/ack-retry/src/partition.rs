@@ -1,0 +1,402 @@
+//! One partition, for as long as its lease is ours: the task that feeds its [`Desk`] and does what it says.
+//!
+//! A take-over goes in this order: the consumer of PUSH (nobody else gets its messages from now on), acknowledgements,
+//! sessions until they are complete, `pending` until it is complete; only then is PUSH read.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use pushmesh_bus::{
+    Acker, Bus, ConsumeError, Delivered, Health, KvError, KvEvent, KvWatch, Message, PartitionConsumer, SubscribeError,
+    Subscription, TakeOver, Verdict,
+};
+use pushmesh_membership::{Lease, Membership, PartitionWork, View};
+use pushmesh_protocol::{
+    Instance, Partition, Partitions, Token,
+    message::{DeadReason, Epoch, Millis},
+    name::{Bucket, Filter, KeyFilter, Stream, Subject},
+};
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    desk::{Action, Desk, Event, Rules},
+    effects::{Effects, Tools},
+    handlers,
+    metrics::{Held, Metrics},
+    outbox::Outbox,
+    reporter::Reporter,
+};
+
+/// Between two tries to take a partition.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// How long a hand-over waits for what is on its way; the rest stays safe where it is stored.
+const FINISH_WITHIN: Duration = Duration::from_secs(3);
+/// Events taken before the gauges are set.
+const GAUGES_EVERY: u32 = 256;
+
+/// What membership runs for each partition that is ours.
+pub struct Work {
+    pub bus: Bus,
+    pub membership: Membership,
+    pub service: Token,
+    pub comets: Token,
+    pub partitions: Partitions,
+    pub rules: Rules,
+    pub outbox: Outbox,
+    pub reporter: Reporter,
+    pub metrics: Arc<Metrics>,
+}
+
+impl PartitionWork for Work {
+    async fn run(self: Arc<Self>, lease: Lease) {
+        let partition = lease.partition();
+        let mut how = lease.how();
+        loop {
+            let begun = Instant::now();
+            let served = tokio::select! {
+                biased;
+                () = lease.lost() => return,
+                () = lease.released() => return,
+                loaded = self.take_over(&lease, how) => match loaded {
+                    Ok(serving) => {
+                        self.metrics.load_seconds.record(begun.elapsed().as_secs_f64());
+                        Some(serving)
+                    }
+                    Err(error) => {
+                        tracing::warn!(%partition, %error, "could not take a partition over; again");
+                        None
+                    }
+                },
+            };
+            if let Some(serving) = served {
+                let end = serving.run(&lease).await;
+                self.metrics.hold(partition, None);
+                match end {
+                    End::Released | End::Lost => return,
+                    End::Broken => {
+                        tracing::warn!(%partition, "a partition's consumer or watch ended; taking it over again")
+                    }
+                }
+            }
+            // What this owner was given may have been sent: the same as after another's crash.
+            how = TakeOver::Crashed;
+            tokio::select! {
+                biased;
+                () = lease.lost() => return,
+                () = lease.released() => return,
+                () = tokio::time::sleep(AGAIN_AFTER) => {}
+            }
+        }
+    }
+}
+
+/// Why a partition could not be taken over.
+#[derive(Debug, thiserror::Error)]
+enum LoadError {
+    #[error("no consumer of PUSH: {0}")]
+    Consume(#[from] ConsumeError),
+    #[error("no subscription: {0}")]
+    Subscribe(#[from] SubscribeError),
+    #[error("bucket {bucket}: {error}")]
+    Bucket { bucket: Bucket, error: KvError },
+    #[error("the watch of {0} ended")]
+    WatchEnded(Bucket),
+}
+
+enum End {
+    Released,
+    Lost,
+    /// The consumer or a watch ended though the lease is held.
+    Broken,
+}
+
+impl Work {
+    async fn take_over(self: &Arc<Self>, lease: &Lease, how: TakeOver) -> Result<Serving, LoadError> {
+        let partition = lease.partition();
+        let consumer = self.bus.take_partition(&Stream::PUSH, partition, how).await?;
+        let delivered_before = consumer.delivered_before();
+        let acks = self.bus.subscribe(Filter::from(Subject::ack(partition))).await?;
+        let open = async |bucket: Bucket| {
+            let kv =
+                self.bus.bucket(&bucket).await.map_err(|error| LoadError::Bucket { bucket: bucket.clone(), error })?;
+            let watch = kv.watch(KeyFilter::of_partition(partition)).await;
+            let watch = watch.map_err(|error| LoadError::Bucket { bucket, error })?;
+            Ok::<_, LoadError>((kv, watch))
+        };
+        let (sessions, session_watch) = open(Bucket::SESSIONS).await?;
+        let clock = Clock::start();
+        let mut serving = Serving {
+            desk: Desk::new(self.rules.clone(), partition, lease.epoch(), clock.now()),
+            clock,
+            consumer,
+            delivered_before,
+            acks,
+            sessions: session_watch,
+            view: self.membership.view(),
+            health: self.bus.health(),
+            effects: Effects::new(Tools {
+                bus: self.bus.clone(),
+                service: self.service.clone(),
+                partition,
+                lease: lease.clone(),
+                pending: self
+                    .bus
+                    .bucket(&Bucket::PENDING)
+                    .await
+                    .map_err(|error| LoadError::Bucket { bucket: Bucket::PENDING, error })?,
+                sessions,
+                reporter: self.reporter.clone(),
+                metrics: Arc::clone(&self.metrics),
+            }),
+            ackers: HashMap::new(),
+            since_gauges: 0,
+            work: Arc::clone(self),
+            partition,
+        };
+        serving.see_comets().await;
+        while let Some(event) = serving.sessions.next().await {
+            let current = event == KvEvent::Current;
+            serving.session(event).await;
+            if current {
+                let (_, pending) = open(Bucket::PENDING).await?;
+                serving.load(pending).await?;
+                serving.apply(Event::Ready).await;
+                return Ok(serving);
+            }
+        }
+        Err(LoadError::WatchEnded(Bucket::SESSIONS))
+    }
+
+    fn living_comets(&self, view: &View) -> HashMap<Instance, Epoch> {
+        let comets = view.members_of(&self.comets).filter(|member| member.alive);
+        comets.map(|member| (member.instance.clone(), member.epoch)).collect()
+    }
+}
+
+/// A partition that is served.
+struct Serving {
+    desk: Desk,
+    clock: Clock,
+    consumer: PartitionConsumer,
+    delivered_before: u64,
+    acks: Subscription,
+    sessions: KvWatch,
+    view: watch::Receiver<Arc<View>>,
+    health: watch::Receiver<Health>,
+    effects: Effects,
+    /// Of messages that the desk has not let go.
+    ackers: HashMap<u64, Acker>,
+    since_gauges: u32,
+    work: Arc<Work>,
+    partition: Partition,
+}
+
+/// What wakes a partition's task.
+enum Wake {
+    Lost,
+    Released,
+    Done(Option<crate::desk::Done>),
+    Acks(Option<Message>),
+    Session(Option<KvEvent>),
+    View,
+    Health,
+    Tick,
+    Order(Option<Delivered>),
+}
+
+impl Serving {
+    async fn run(mut self, lease: &Lease) -> End {
+        self.gauges();
+        loop {
+            let wake = self.wake(lease, true).await;
+            match wake {
+                Wake::Lost => {
+                    self.consumer.abandon();
+                    return End::Lost;
+                }
+                Wake::Released => return self.hand_over(lease).await,
+                Wake::Acks(None) | Wake::Session(None) | Wake::Order(None) => {
+                    self.consumer.abandon();
+                    return End::Broken;
+                }
+                wake => self.take(wake).await,
+            }
+        }
+    }
+
+    /// Finishes what is on its way, and lets go: everything else is in PUSH or `pending`.
+    async fn hand_over(mut self, lease: &Lease) -> End {
+        let deadline = tokio::time::sleep(FINISH_WITHIN);
+        tokio::pin!(deadline);
+        while !self.effects.is_idle() {
+            let wake = tokio::select! {
+                biased;
+                () = &mut deadline => {
+                    tracing::warn!(partition = %self.partition, "handed over with writes unfinished");
+                    break;
+                }
+                wake = self.wake(lease, false) => wake,
+            };
+            match wake {
+                Wake::Lost => {
+                    self.consumer.abandon();
+                    return End::Lost;
+                }
+                Wake::Acks(None) | Wake::Session(None) => break,
+                wake => self.take(wake).await,
+            }
+        }
+        self.consumer.release().await;
+        End::Released
+    }
+
+    /// Async chooses: every arm is cancel safe. Acknowledgements and writes go before new pushes.
+    async fn wake(&mut self, lease: &Lease, serving: bool) -> Wake {
+        let next = self.desk.next_wake().map(|at| self.clock.instant(at));
+        let tick = async {
+            match next {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let pull = serving && !self.desk.is_full();
+        tokio::select! {
+            biased;
+            () = lease.lost() => Wake::Lost,
+            () = lease.released(), if serving => Wake::Released,
+            done = self.effects.next() => Wake::Done(done),
+            message = self.acks.next() => Wake::Acks(message),
+            event = self.sessions.next() => Wake::Session(event),
+            Ok(()) = self.view.changed() => Wake::View,
+            Ok(()) = self.health.changed() => Wake::Health,
+            () = tick, if serving => Wake::Tick,
+            delivered = self.consumer.next(), if pull => Wake::Order(delivered),
+        }
+    }
+
+    /// Sync applies: what happened becomes an event of the desk.
+    async fn take(&mut self, wake: Wake) {
+        match wake {
+            Wake::Done(Some(done)) => self.apply(Event::Done(done)).await,
+            Wake::Acks(Some(message)) => match handlers::ack::read(&message.payload) {
+                Ok(answers) => {
+                    for answer in answers {
+                        self.apply(answer).await;
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(partition = %self.partition, %error, "acknowledgements that can't be read");
+                    self.work.metrics.malformed_acks.increment(1);
+                }
+            },
+            Wake::Session(Some(event)) => self.session(event).await,
+            Wake::View => self.see_comets().await,
+            Wake::Health => {
+                let connected = self.health.borrow_and_update().connected;
+                self.apply(Event::Connected(connected)).await;
+            }
+            Wake::Order(Some(delivered)) => self.order(delivered).await,
+            Wake::Tick => self.apply(Event::Tick).await,
+            // The ends, and effects that tell nothing.
+            Wake::Lost
+            | Wake::Released
+            | Wake::Done(None)
+            | Wake::Acks(None)
+            | Wake::Session(None)
+            | Wake::Order(None) => {}
+        }
+        self.since_gauges += 1;
+        if self.since_gauges >= GAUGES_EVERY || self.effects.is_idle() {
+            self.gauges();
+        }
+    }
+
+    async fn order(&mut self, delivered: Delivered) {
+        let (partition, partitions) = (self.partition, self.work.partitions);
+        match handlers::order::read(&delivered, partition, partitions, self.delivered_before) {
+            Ok(event) => {
+                self.ackers.insert(delivered.sequence, delivered.into_parts().1);
+                self.apply(event).await;
+            }
+            Err(error) => {
+                self.work.metrics.malformed_orders.increment(1);
+                let (bus, service) = (self.work.bus.clone(), self.work.service.clone());
+                let verdict = Verdict::Reject { reason: DeadReason::Malformed, detail: error.to_string() };
+                self.effects.push_aside(async move { bus.settle(delivered, verdict, &service, partition).await });
+            }
+        }
+    }
+
+    async fn session(&mut self, event: KvEvent) {
+        if let Some(event) = handlers::session::read(event) {
+            self.apply(event).await;
+        }
+    }
+
+    async fn see_comets(&mut self) {
+        let comets = self.work.living_comets(&self.view.borrow_and_update());
+        self.apply(Event::Comets(comets)).await;
+    }
+
+    async fn load(&mut self, mut pending: KvWatch) -> Result<(), LoadError> {
+        while let Some(event) = pending.next().await {
+            match event {
+                KvEvent::Put(entry) => {
+                    if let Some(pending) = self.effects.read(&entry.key, &entry.value) {
+                        self.apply(Event::Loaded { pending }).await;
+                    }
+                }
+                KvEvent::Current => return Ok(()),
+                // A key that went meanwhile is settled by nobody but its owner: a marker, or an operator's doing.
+                KvEvent::Gone { .. } | KvEvent::Restarted => {}
+            }
+        }
+        Err(LoadError::WatchEnded(Bucket::PENDING))
+    }
+
+    async fn apply(&mut self, event: Event) {
+        let now = self.clock.now();
+        for action in self.desk.apply(event, now) {
+            match action {
+                Action::Send { comet, item } => self.work.outbox.send(comet, item).await,
+                Action::Ack { sequence } => {
+                    if let Some(acker) = self.ackers.remove(&sequence) {
+                        acker.ack();
+                    }
+                }
+                Action::Effect(effect) => self.effects.push(effect, now),
+                Action::Note(fact) => self.work.metrics.note(self.partition, &fact),
+            }
+        }
+    }
+
+    fn gauges(&mut self) {
+        self.since_gauges = 0;
+        let held = Held { load: self.desk.load(), sessions: self.desk.sessions(), full: self.desk.is_full() };
+        self.work.metrics.hold(self.partition, Some(held));
+    }
+}
+
+/// Wall time that no correction of the system's clock moves: timers keep their intervals.
+struct Clock {
+    start: Instant,
+    at_start: Millis,
+}
+
+impl Clock {
+    fn start() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { start: Instant::now(), at_start: u64::try_from(since.as_millis()).unwrap_or(0) }
+    }
+
+    fn now(&self) -> Millis {
+        self.at_start + self.start.elapsed().as_millis() as u64
+    }
+
+    fn instant(&self, at: Millis) -> Instant {
+        self.start + Duration::from_millis(at.saturating_sub(self.at_start))
+    }
+}

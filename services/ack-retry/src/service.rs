@@ -1,0 +1,64 @@
+//! How it is put together.
+
+use std::sync::Arc;
+
+use pushmesh_boot::{Context, MESSAGE_MAX_BYTES};
+use pushmesh_membership::Ownership;
+use pushmesh_proto::v1::pushes_server::PushesServer;
+use pushmesh_protocol::{Token, name::Bucket};
+
+use crate::{api::Api, config::Config, metrics::Metrics, outbox::outbox, partition::Work, reporter::reporter};
+
+/// The name under which comets join the mesh.
+const COMETS: &str = "comet";
+
+/// The running service.
+pub struct Service {
+    context: Context,
+    ownership: Ownership,
+}
+
+impl pushmesh_boot::Service for Service {
+    const NAME: &'static str = "ack-retry";
+    const ABOUT: &'static str =
+        "Keeps pushes until they are acknowledged: three transmissions, then inbox or dead letter";
+    type Config = Config;
+
+    async fn start(context: Context, config: Config) -> anyhow::Result<Self> {
+        let metrics = Arc::new(Metrics::new());
+        let (outbox, sending) = outbox(context.bus.clone(), Arc::clone(&metrics));
+        let (reporter, reporting) = reporter(context.bus.clone());
+        context.spawn("outbox", sending);
+        context.spawn("reporter", reporting);
+
+        let work = Arc::new(Work {
+            bus: context.bus.clone(),
+            membership: context.membership.clone(),
+            service: context.service.clone(),
+            comets: Token::new(COMETS).expect("made of token characters"),
+            partitions: context.mesh.partitions,
+            rules: config.rules(),
+            outbox,
+            reporter,
+            metrics,
+        });
+        let ownership = context.membership.own(context.mesh.partitions, work);
+
+        let api = Api {
+            bus: context.bus.clone(),
+            pending: context.bus.bucket(&Bucket::PENDING).await?,
+            partitions: context.mesh.partitions,
+            door: context.door(&config.door)?,
+        };
+        let pushes = PushesServer::new(api).max_decoding_message_size(MESSAGE_MAX_BYTES);
+        let routes = tonic::service::Routes::new(pushes);
+        context.serve_grpc(&config.door, routes, pushmesh_proto::DESCRIPTORS, None).await?;
+        Ok(Self { context, ownership })
+    }
+
+    /// Every partition is handed over: what is on its way is finished, the rest stays where it is stored.
+    async fn drain(self) {
+        self.context.membership.leave().await;
+        drop(self.ownership);
+    }
+}
