@@ -1,0 +1,246 @@
+//! [`Membership`]: the handle.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use pushmesh_bus::{Bus, ConnectError, KvError, SubscribeError};
+use pushmesh_protocol::{
+    Partitions,
+    id::Token,
+    message::Epoch,
+    name::{Bucket, Filter, KeyFilter},
+};
+use tokio::sync::{mpsc, watch};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+
+use crate::{
+    key::{MemberKey, Said},
+    metrics::Metrics,
+    owners::{Leases, Owners},
+    pulse::Pulse,
+    ring::WEIGHT_MAX,
+    state::State,
+    task::{Command, Published, Task, beat},
+    tuning::{Me, Tuning},
+    view::View,
+    work::{Ownership, PartitionWork, Workers, boxed},
+};
+
+/// How long joining waits for the bucket's snapshot and our own key in it.
+const JOIN_WITHIN: Duration = Duration::from_secs(15);
+/// Outcomes of actions on their way to the task; a job that finds it full waits.
+const EVENTS_MAX: usize = 1024;
+
+/// Why an instance can't be a member.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    #[error("mesh.weight must be 1 to {WEIGHT_MAX}, not {0}")]
+    Weight(u16),
+    #[error("membership tuning: {0}")]
+    Tuning(&'static str),
+    #[error("no connection for heartbeats")]
+    Connect(#[from] ConnectError),
+    #[error("no subscription to heartbeats")]
+    Subscribe(#[from] SubscribeError),
+    #[error("bucket mesh")]
+    Kv(#[from] KvError),
+    #[error("the members were not known within {JOIN_WITHIN:?}")]
+    Silent,
+}
+
+/// A seat in the mesh. Clones share it; when the last one is dropped, it ends like a crash: [`leave`](Self::leave) first.
+#[derive(Clone)]
+pub struct Membership {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    me: Arc<Me>,
+    epoch: Epoch,
+    commands: mpsc::Sender<Command>,
+    said: watch::Sender<Said>,
+    view: watch::Receiver<Arc<View>>,
+    leases: watch::Receiver<Arc<Leases>>,
+    held: watch::Receiver<Arc<Vec<(pushmesh_protocol::Partition, Epoch)>>>,
+    covered: watch::Receiver<bool>,
+    superseded: watch::Receiver<bool>,
+    /// Everything is handed over.
+    left: CancellationToken,
+    /// The key may go.
+    leave: CancellationToken,
+    stop: CancellationToken,
+    _stop_on_drop: DropGuard,
+    keeper: TaskTracker,
+    jobs: TaskTracker,
+    heartbeats: Bus,
+}
+
+impl Membership {
+    /// Writes this member's key and returns once it knows everybody else's.
+    pub async fn join(bus: &Bus, me: Me, tuning: Tuning) -> Result<Membership, JoinError> {
+        if !(1..=WEIGHT_MAX).contains(&me.weight) {
+            return Err(JoinError::Weight(me.weight));
+        }
+        if let Some(fault) = tuning.fault() {
+            return Err(JoinError::Tuning(fault));
+        }
+        let me = Arc::new(me);
+        // Behind bulk traffic heartbeats would come late.
+        let heartbeat_bus = bus.dedicated("heartbeat").await?;
+        let heartbeats = heartbeat_bus.subscribe(Filter::heartbeats()).await?;
+        let kv = bus.bucket(&Bucket::MESH).await?;
+        let (said, said_now) = watch::channel(Said { address: me.address.clone(), draining: false, owning: false });
+        let key = MemberKey::create(kv.clone(), me.clone(), tuning, said_now).await?;
+        let epoch = key.epoch();
+        // One watch for members and leases: an owner's key comes before its leases.
+        let watched = kv.watch(KeyFilter::all()).await?;
+
+        let pulse = Arc::new(Pulse::new(Instant::now(), tuning.fence_after));
+        let (stop, leave, left) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        let (commands, commanded) = mpsc::channel(16);
+        let (outcomes, events) = mpsc::channel(EVENTS_MAX);
+        let (view, view_now) = watch::channel(Arc::default());
+        let (leases, leases_now) = watch::channel(Arc::default());
+        let (held, held_now) = watch::channel(Arc::default());
+        let (covered, covered_now) = watch::channel(false);
+        let (complete, mut complete_now) = watch::channel(false);
+        let (superseded, superseded_now) = watch::channel(false);
+        let (jobs, keeper) = (TaskTracker::new(), TaskTracker::new());
+
+        keeper.spawn(key.keep(leave.clone(), stop.clone()));
+        jobs.spawn(beat(heartbeat_bus.clone(), me.clone(), epoch, tuning, pulse.clone(), stop.clone()));
+        let metrics = Metrics::new(&me.service);
+        let task = Task {
+            state: State::new(me.service.clone(), me.instance.clone(), epoch, tuning),
+            workers: Workers::new(jobs.clone(), outcomes.clone(), metrics.work_ended.clone()),
+            metrics,
+            me: me.clone(),
+            epoch,
+            pulse,
+            kv,
+            watch: watched,
+            heartbeats,
+            health: heartbeat_bus.health(),
+            commands: commanded,
+            events,
+            outcomes,
+            jobs: jobs.clone(),
+            published: Published { view, leases, held, covered, complete, superseded },
+            left: left.clone(),
+            stop: stop.clone(),
+        };
+        jobs.spawn(task.run());
+        let membership = Membership {
+            inner: Arc::new(Inner {
+                me,
+                epoch,
+                commands,
+                said,
+                view: view_now,
+                leases: leases_now,
+                held: held_now,
+                covered: covered_now,
+                superseded: superseded_now,
+                left,
+                leave,
+                _stop_on_drop: stop.clone().drop_guard(),
+                stop,
+                keeper,
+                jobs,
+                heartbeats: heartbeat_bus,
+            }),
+        };
+        match tokio::time::timeout(JOIN_WITHIN, complete_now.wait_for(|complete| *complete)).await {
+            Ok(Ok(_)) => {}
+            _ => return Err(JoinError::Silent),
+        }
+        tracing::info!(service = %membership.me().service, instance = %membership.me().instance, epoch, "joined the mesh");
+        Ok(membership)
+    }
+
+    pub fn me(&self) -> &Me {
+        &self.inner.me
+    }
+
+    /// Of this start of the instance: a later one has a higher epoch.
+    pub fn epoch(&self) -> Epoch {
+        self.inner.epoch
+    }
+
+    /// All members of all services.
+    pub fn view(&self) -> watch::Receiver<Arc<View>> {
+        self.inner.view.clone()
+    }
+
+    /// The owners of a service's partitions.
+    pub fn owners(&self, service: &Token) -> Owners {
+        Owners::new(service.clone(), self.inner.leases.clone())
+    }
+
+    /// Takes this member's share of its service's partitions from now on. To be called once; a second call changes nothing.
+    pub fn own<W: PartitionWork>(&self, partitions: Partitions, work: Arc<W>) -> Ownership {
+        let inner = &self.inner;
+        // 16 places, and the only other command is `leave`.
+        if inner.commands.try_send(Command::Own(partitions, boxed(work))).is_err() {
+            tracing::error!(service = %inner.me.service, "partitions are not taken: membership has ended");
+        }
+        inner.said.send_if_modified(|said| !std::mem::replace(&mut said.owning, true));
+        Ownership { held: inner.held.clone(), covered: inner.covered.clone() }
+    }
+
+    /// Tells everybody another address.
+    pub async fn set_address(&self, address: impl Into<String>) {
+        let address = address.into();
+        self.inner.said.send_if_modified(|said| {
+            let changed = said.address != address;
+            said.address = address;
+            changed
+        });
+    }
+
+    /// Tells everybody that this member is about to leave, and hands nothing over yet.
+    pub fn drain(&self) {
+        self.inner.said.send_if_modified(|said| !std::mem::replace(&mut said.draining, true));
+    }
+
+    /// Hands everything over, deletes the key and ends. Takes as long as the work takes to release its partitions;
+    /// cancelled, it may be called again. A second call waits for the same end.
+    pub async fn leave(&self) {
+        let inner = &self.inner;
+        self.drain();
+        let asked = inner.commands.send(Command::Leave).await;
+        if asked.is_ok() {
+            tokio::select! {
+                () = inner.left.cancelled() => {}
+                () = inner.stop.cancelled() => {}
+            }
+        }
+        inner.leave.cancel();
+        inner.keeper.close();
+        inner.keeper.wait().await;
+        if !inner.stop.is_cancelled() {
+            tracing::info!(service = %inner.me.service, instance = %inner.me.instance, "left the mesh");
+        }
+        self.abort().await;
+    }
+
+    /// Ends at once, like a crash: leases and key stay until others see that nobody is heard.
+    pub async fn abort(&self) {
+        let inner = &self.inner;
+        inner.stop.cancel();
+        inner.heartbeats.drain().await;
+        inner.jobs.close();
+        inner.jobs.wait().await;
+    }
+
+    /// `true` once another process of the same service and instance has taken this one's place: it holds nothing any more
+    /// and never will.
+    pub fn superseded(&self) -> watch::Receiver<bool> {
+        self.inner.superseded.clone()
+    }
+}
