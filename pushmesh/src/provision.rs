@@ -1,0 +1,117 @@
+//! `pushmesh provision`: what a mesh needs on its NATS server.
+
+use std::path::PathBuf;
+
+use anyhow::anyhow;
+use pushmesh_bus::{Bus, ConnectError, Report};
+use pushmesh_protocol::{
+    Instance, Kind, Partitions, Token,
+    topology::{TopologyConfig, topology},
+};
+
+use crate::{
+    doors::Place,
+    exit::{Failure, Outcome},
+};
+
+#[derive(Debug, clap::Args)]
+pub struct Provision {
+    /// Servers, separated by commas [default: the running mesh's]
+    #[arg(long, value_name = "URL", env = "PUSHMESH_NATS__URL")]
+    nats_url: Option<String>,
+    /// File with an nkey seed
+    #[arg(long, value_name = "FILE")]
+    nkey_seed_file: Option<PathBuf>,
+    /// File with a user JWT and seed
+    #[arg(long, value_name = "FILE")]
+    credentials_file: Option<PathBuf>,
+    #[command(flatten)]
+    topology: Shape,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// What a mesh is provisioned with.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Shape {
+    /// Parts that work is cut into: 1 to 1024, never changed later
+    #[arg(long, default_value = "64", value_parser = partitions)]
+    pub partitions: Partitions,
+    /// Copies of every stream and bucket: 1 to 5, in a cluster 3
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
+    pub replicas: u8,
+    /// Push kinds, separated by commas
+    #[arg(long, value_delimiter = ',', default_value = "group,discuss,org")]
+    pub kinds: Vec<Kind>,
+    /// Bytes that LOGIN, PUSH and each LATE may hold before new messages are refused
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 30)]
+    pub stream_max_bytes: u64,
+}
+
+impl Shape {
+    pub fn config(&self) -> TopologyConfig {
+        TopologyConfig {
+            partitions: self.partitions,
+            kinds: self.kinds.clone(),
+            replicas: self.replicas,
+            stream_max_bytes: self.stream_max_bytes,
+        }
+    }
+}
+
+pub fn partitions(text: &str) -> Result<Partitions, String> {
+    let count = text.parse().map_err(|_| "must be 1 to 1024".to_owned())?;
+    Partitions::new(count).map_err(|error| error.to_string())
+}
+
+impl Provision {
+    pub async fn run(self) -> Outcome {
+        let url = match self.nats_url {
+            Some(url) => url,
+            None => self.place.nats()?,
+        };
+        let config = pushmesh_bus::Config {
+            nkey_seed_file: self.nkey_seed_file,
+            credentials_file: self.credentials_file,
+            ..pushmesh_bus::Config::to(url)
+        };
+        let bus = connect(&config, "provision").await?;
+        let report = pushmesh_bus::provision(&bus, &topology(&self.topology.config())).await;
+        bus.drain().await;
+        let report = report.map_err(|error| {
+            let outage = matches!(error, pushmesh_bus::ProvisionError::Outage { .. });
+            if outage { Failure::unavailable(error) } else { Failure::config(error) }
+        })?;
+        self.place.output().line(told(&report), &report)?;
+        match report.differs.len() {
+            0 => Ok(()),
+            count => {
+                Err(Failure::config(anyhow!("{count} fields differ from what was asked for; nothing was changed")))
+            }
+        }
+    }
+}
+
+/// Connects the command line itself to a server.
+pub async fn connect(config: &pushmesh_bus::Config, what: &str) -> Result<Bus, Failure> {
+    config.validate().map_err(Failure::config)?;
+    let service = Token::new("pushmesh-cli").expect("a token");
+    let instance = Instance::new(&format!("{what}-{}", std::process::id())).expect("words and a number");
+    Bus::connect(config, &service, &instance).await.map_err(|error: ConnectError| {
+        Failure::unavailable(anyhow::Error::new(error).context(format!("can't connect to NATS at {}", config.url)))
+    })
+}
+
+fn told(report: &Report) -> String {
+    let mut text = format!("{} created, {} unchanged", report.created.len(), report.unchanged.len());
+    for created in &report.created {
+        text.push_str(&format!("\ncreated {created}"));
+    }
+    for found in &report.differs {
+        text.push_str(&format!(
+            "\ndiffers: {} {}: wanted {}, found {}",
+            found.what, found.field, found.wanted, found.found
+        ));
+    }
+    text
+}

@@ -1,0 +1,50 @@
+//! Whoever asks for help is shown how.
+
+use crate::command::run;
+
+const COMMANDS: [&str; 17] = [
+    "up",
+    "provision",
+    "demo",
+    "replay",
+    "token client",
+    "token backend",
+    "keys generate",
+    "call start",
+    "call end",
+    "call list",
+    "member add",
+    "member remove",
+    "member list",
+    "push",
+    "pending",
+    "tail",
+    "serve",
+];
+const SERVICES: [&str; 7] =
+    ["login-ingest", "distributor", "group-push", "discuss-push", "org-push", "ack-retry", "comet"];
+
+#[tokio::test]
+async fn every_command_helps_with_an_example() {
+    for command in COMMANDS {
+        let args: Vec<_> = command.split(' ').chain(["--help"]).collect();
+        let done = run(&args).await;
+        assert_eq!(done.code, 0, "{command}: {}", done.stderr);
+        assert!(done.stdout.contains("Example"), "{command} --help shows no example");
+    }
+    let done = run(&["--help"]).await;
+    assert!(done.stdout.contains("Example") && done.stdout.contains("Exit codes"));
+}
+
+#[tokio::test]
+async fn serve_lists_the_services_and_each_helps() {
+    let list = run(&["serve", "--help"]).await.stdout;
+    for service in SERVICES {
+        assert!(list.contains(service), "serve --help does not list {service}");
+        let done = run(&["serve", service, "--help"]).await;
+        assert_eq!(done.code, 0, "{service}: {}", done.stderr);
+        assert!(done.stdout.contains("--check-config"), "{}", done.stdout);
+        assert_eq!(run(&["serve", service, "--check-config"]).await.code, 0, "{service}'s defaults are good");
+    }
+    assert_eq!(run(&["serve", "comet", "--set", "service.nonsense=1", "--check-config"]).await.code, 78);
+}
