@@ -140,7 +140,11 @@ fn process<S: Service>(settings: Settings<S::Config>, ready_file: Option<PathBuf
         listen_to_signals(shutdown.clone()).map_err(|error| BootError::Fatal(error.into()))?;
         tracing::info!(version = VERSION, revision = REVISION, "{} starts", S::NAME);
         let control = Control { shutdown, ready: None, ready_file, telemetry: Some(telemetry.clone()) };
-        let ended = Box::pin(run::<S>(settings, control)).await;
+        let ended = match tokio::spawn(run::<S>(settings, control)).await {
+            Ok(ended) => ended,
+            // Logged by the hook.
+            Err(_) => Err(BootError::Fatal(anyhow::anyhow!("the service panicked"))),
+        };
         // It blocks while the last spans leave, and needs this runtime for that.
         let _ = tokio::task::spawn_blocking(move || telemetry.shutdown()).await;
         ended

@@ -55,6 +55,9 @@ pub struct Control {
 pub async fn run<S: Service>(settings: Settings<S::Config>, control: Control) -> Result<(), BootError> {
     settings.validate()?;
     let Control { shutdown, ready, ready_file, telemetry } = control;
+    // Tokens of its own: it may share the caller's with other services, which its end is none of the business of.
+    let shutdown = Shutdown { drain: shutdown.drain.child_token(), stop: shutdown.stop.child_token() };
+    let _nothing_outlives_us = shutdown.stop.clone().drop_guard();
     let life = Life::new(shutdown.clone());
     let starting = life.readiness().latch("starting");
     let service = S::member_name(&settings.service);
@@ -83,7 +86,7 @@ pub async fn run<S: Service>(settings: Settings<S::Config>, control: Control) ->
     let build = [labels[0], ("version", VERSION), ("revision", REVISION)];
     metric::gauge_with(&names::BUILD_INFO, &build).set(1);
 
-    let running = match begun {
+    let (running, ctx) = match begun {
         Begun::Started(service, ctx) => (service, ctx),
         Begun::Failed(ctx, error) => {
             leave(&ctx, HASTE).await;
@@ -94,7 +97,6 @@ pub async fn run<S: Service>(settings: Settings<S::Config>, control: Control) ->
             return Ok(());
         }
     };
-    let (running, ctx) = running;
     drop(starting);
     ctx.spawn("readiness", announce_when_ready(life.clone(), ready, ready_file, ready_gauge));
 
@@ -112,7 +114,6 @@ pub async fn run<S: Service>(settings: Settings<S::Config>, control: Control) ->
         () = shutdown.stop.cancelled() => Err(BootError::CutOff("a second signal came")),
         () = tokio::time::sleep(settings.shutdown.grace) => Err(BootError::CutOff("the grace period is over")),
     };
-    shutdown.stop.cancel();
     drop(draining);
     match (life.failure(), &ended) {
         (Some(error), _) => Err(BootError::Fatal(error)),
@@ -285,7 +286,6 @@ async fn leave(ctx: &Context, within: Duration) {
     if left.await.is_err() {
         tracing::warn!(?within, "could not leave the mesh in order");
     }
-    ctx.shutdown().stop.cancel();
 }
 
 pub(crate) fn fresh_instance(service: &Token) -> Instance {

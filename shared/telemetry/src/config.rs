@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Which events are logged, in the syntax of `RUST_LOG`, which wins if set: `info`, `warn,comet=debug`. Default `info`.
+    /// Which events are logged, in the syntax of `RUST_LOG`, which wins if set: `info`, `warn,comet=debug`. Default
+    /// `info,async_nats=warn`.
     pub log: String,
     /// Default `auto`: text if stderr is a terminal, else JSON.
     pub log_format: LogFormat,
@@ -36,7 +37,7 @@ pub enum LogFormat {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            log: "info".to_owned(),
+            log: "info,async_nats=warn".to_owned(),
             log_format: LogFormat::Auto,
             otlp_endpoint: None,
             sample_ratio: 0.01,

@@ -7,7 +7,7 @@ use pushmesh_testkit::{Nats, Process, free_port, wait_for};
 use tonic::transport::Endpoint;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use crate::{SOON, get, mesh, post, reasons, set, start, tiny};
+use crate::{SOON, get, mesh, post, provision_mesh, reasons, set, start, tiny};
 
 async fn grpc_status(process: &Process) -> i32 {
     let endpoint = Endpoint::from_shared(format!("http://{}", process.door("grpc"))).unwrap();
@@ -165,6 +165,40 @@ async fn what_is_fatal_ends_with_1_and_says_why() {
     let mut process = Process::run("tiny", taken);
     process.expect_exit(1, SOON).await;
     assert!(process.stderr().contains("for the admin port"), "{}", process.stderr());
+}
+
+#[tokio::test]
+async fn a_refused_permission_is_fatal_at_the_start() {
+    let nats = Nats::start_with(|options| {
+        options.extra = r#"authorization { users = [
+            { user: boss, password: secret },
+            { user: tiny, password: secret, permissions: { publish: { deny: "pm.v1.login.report" }, subscribe: ">" } }
+        ] }"#
+            .to_owned();
+    })
+    .await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("password");
+    std::fs::write(&file, "secret\n").unwrap();
+    let config = |user: &str| pushmesh_bus::Config {
+        user: Some(user.to_owned()),
+        password_file: Some(file.clone()),
+        ..pushmesh_bus::Config::to(nats.url())
+    };
+    provision_mesh(&config("boss")).await;
+
+    let as_tiny = ["nats.user=tiny".to_owned(), format!("nats.password_file={}", file.display())];
+    let at = set(tiny(), &format!("nats.url={}", nats.url()));
+    let at = as_tiny.iter().fold(at, |options, assignment| set(options, assignment));
+    let mut good = Process::start("tiny", at.clone()).await;
+    good.expect_drained(SOON).await;
+    let mut overreaching = Process::run("tiny", set(at, "service.overreach=true"));
+    overreaching.expect_exit(1, SOON).await;
+    let log = overreaching.stderr();
+    assert!(
+        log.contains("NATS refused a permission that this service needs") && log.contains("pm.v1.login.report"),
+        "{log}"
+    );
 }
 
 #[tokio::test]

@@ -31,12 +31,16 @@ pub fn set(options: ProcessOptions, assignment: &str) -> ProcessOptions {
 /// A server with a provisioned mesh of 8 partitions.
 pub async fn mesh() -> Nats {
     let nats = Nats::start().await;
+    provision_mesh(&Config::to(nats.url())).await;
+    nats
+}
+
+pub async fn provision_mesh(nats: &Config) {
     let me = (Token::new("provisioner").unwrap(), Instance::new("p").unwrap());
-    let bus = Bus::connect(&Config::to(nats.url()), &me.0, &me.1).await.unwrap();
+    let bus = Bus::connect(nats, &me.0, &me.1).await.unwrap();
     let config = TopologyConfig { partitions: Partitions::new(8).unwrap(), ..TopologyConfig::default() };
     provision(&bus, &topology(&config)).await.unwrap();
     bus.drain().await;
-    nats
 }
 
 pub async fn start(nats: &Nats) -> Process {
