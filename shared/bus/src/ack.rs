@@ -7,10 +7,11 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::Metrics;
+use crate::{consume::ledger::Claim, metrics::Metrics};
 
 /// Acks that may wait for the connection; more are dropped, counted, and their messages come again.
 const QUEUE_MAX: usize = 1 << 16;
+const ACK: &[u8] = b"+ACK";
 
 pub(crate) enum Command {
     Say { to: Subject, what: Bytes },
@@ -29,16 +30,18 @@ pub(crate) struct AckQueue {
 pub struct Acker {
     to: Subject,
     queue: AckQueue,
+    claim: Arc<Claim>,
 }
 
 impl Acker {
-    pub(crate) fn new(to: Subject, queue: AckQueue) -> Self {
-        Self { to, queue }
+    pub(crate) fn new(to: Subject, queue: AckQueue, claim: Claim) -> Self {
+        Self { to, queue, claim: Arc::new(claim) }
     }
 
     /// Done: a WorkQueue stream deletes the message.
     pub fn ack(self) {
-        self.queue.say(self.to, Bytes::from_static(b"+ACK"));
+        self.claim.acked();
+        self.queue.say(self.to, Bytes::from_static(ACK));
     }
 
     /// Not done: it comes again after `delay`. Later messages may overtake it.
@@ -48,6 +51,7 @@ impl Acker {
         } else {
             format!("-NAK {{\"delay\":{}}}", delay.as_nanos()).into()
         };
+        self.claim.returned();
         self.queue.say(self.to, what);
     }
 
@@ -58,6 +62,11 @@ impl Acker {
 }
 
 impl AckQueue {
+    /// Says again that a message is done, whose first ack was lost with a connection.
+    pub(crate) fn ack_again(&self, to: Subject) {
+        self.say(to, Bytes::from_static(ACK));
+    }
+
     fn say(&self, to: Subject, what: Bytes) {
         if self.queue.try_send(Command::Say { to, what }).is_err() {
             self.metrics.acks_dropped.increment(1);

@@ -8,7 +8,7 @@ use pushmesh_protocol::name::{Bucket, Consumer, Stream};
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio::time::Instant;
 
-use crate::{Bus, connection::Answered, replies::Lost};
+use crate::{Bus, replies::Lost, suspicion::Answered};
 
 /// Subjects of the JetStream API.
 pub(crate) mod subject {
@@ -156,6 +156,10 @@ impl Bus {
         payload: Bytes,
         timeout: Duration,
     ) -> Result<async_nats::Message, CallError> {
+        // Queued now, it would be said after the reconnect, when nobody waits for its answer any more.
+        if !self.inner.health.borrow().connected {
+            return Err(CallError::Lost);
+        }
         let asked = Instant::now();
         let mut waiting = self.inner.replies.expect();
         let reply = waiting.subject().as_str().to_owned();

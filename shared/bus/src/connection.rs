@@ -1,11 +1,11 @@
 //! [`Bus`]: one connection, what it owns, and the task that watches over it.
 
 use std::{
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
-use async_nats::{Client, ConnectOptions, Event, ServerError, connection::State};
+use async_nats::{Client, ConnectOptions, Event};
 use futures_util::StreamExt;
 use pushmesh_config::FieldError;
 use pushmesh_protocol::{Instance, Token};
@@ -22,6 +22,8 @@ use crate::{
     metrics::Metrics,
     replies::Replies,
     store::hold::HeldBytes,
+    suspicion::{Answered, Suspicion},
+    watcher::Watcher,
 };
 
 /// A connection to NATS. Clones share it; the last one to go closes it.
@@ -282,141 +284,5 @@ impl Bus {
             let client = inner.client.clone();
             tokio::spawn(async move { client.force_reconnect().await });
         }
-    }
-}
-
-/// How a JetStream request went.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Answered {
-    Yes,
-    No { asked: Instant },
-}
-
-/// Counts rounds of timeouts in a row. A thousand requests that time out together are one round: only a request begun
-/// after the last counted timeout counts again.
-#[derive(Debug)]
-pub(crate) struct Suspicion {
-    limit: u32,
-    strikes: u32,
-    last: Option<Instant>,
-}
-
-impl Suspicion {
-    fn new(limit: u32) -> Self {
-        Self { limit, strikes: 0, last: None }
-    }
-
-    fn clear(&mut self) {
-        self.strikes = 0;
-    }
-
-    /// Whether the limit is reached, which starts the count anew.
-    fn strike(&mut self, asked: Instant, now: Instant) -> bool {
-        if self.last.is_some_and(|last| asked < last) {
-            return false;
-        }
-        self.last = Some(now);
-        self.strikes += 1;
-        let reached = self.strikes >= self.limit;
-        if reached {
-            self.strikes = 0;
-        }
-        reached
-    }
-}
-
-/// Turns the client's events into [`Health`], and tells those who await answers that a connection broke.
-struct Watcher {
-    client: Client,
-    replies: Arc<Replies>,
-    health: watch::Sender<Health>,
-    metrics: Arc<Metrics>,
-    connections: u64,
-}
-
-impl Watcher {
-    async fn run(mut self, mut events: mpsc::Receiver<Event>) {
-        // Events may be lost when many come at once; the state itself can't.
-        let mut look = tokio::time::interval(Duration::from_millis(100));
-        loop {
-            tokio::select! {
-                event = events.recv() => match event {
-                    Some(event) => self.apply(event),
-                    None => return self.health.send_modify(|health| {
-                        health.connected = false;
-                        health.closed = true;
-                    }),
-                },
-                _ = look.tick() => {}
-            }
-            self.look();
-        }
-    }
-
-    fn apply(&mut self, event: Event) {
-        match event {
-            Event::ServerError(ServerError::Other(text)) if text.to_lowercase().contains("permissions violation") => {
-                tracing::error!(violation = %text, "NATS refused a publish or subscription");
-                self.metrics.permission_violations.increment(1);
-                self.health.send_modify(|health| {
-                    health.permission_violations += 1;
-                    health.last_violation = Some(text);
-                });
-            }
-            Event::ServerError(error) => tracing::warn!(%error, "NATS reported an error"),
-            Event::ClientError(error) => tracing::warn!(%error, "NATS connection"),
-            Event::SlowConsumer(_) => {
-                self.metrics.slow_consumer_events.increment(1);
-                self.health.send_modify(|health| health.slow_consumer_events += 1);
-            }
-            Event::Closed => self.health.send_modify(|health| {
-                health.connected = false;
-                health.closed = true;
-            }),
-            Event::LameDuckMode => tracing::info!("the NATS server is going to stop"),
-            Event::Connected | Event::Disconnected | Event::Draining => {}
-        }
-    }
-
-    fn look(&mut self) {
-        let connections = self.client.statistics().connects.load(Ordering::Relaxed).max(1);
-        let connected = self.client.connection_state() == State::Connected && !self.health.borrow().closed;
-        let anew = connections != self.connections;
-        if anew {
-            self.metrics.reconnects.increment(connections.saturating_sub(self.connections));
-            self.connections = connections;
-        }
-        let changed = self.health.send_if_modified(|health| {
-            let changed = health.connected != connected || health.connections != connections;
-            health.connected = connected;
-            health.connections = connections;
-            changed
-        });
-        if changed {
-            if anew || !connected {
-                self.replies.lose_all();
-            }
-            tracing::info!(connected, connections, "NATS connection");
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_thousand_timeouts_of_one_moment_are_one_round() {
-        let start = Instant::now();
-        let mut suspicion = Suspicion::new(3);
-        let second = Duration::from_secs(1);
-        for _ in 0..1000 {
-            assert!(!suspicion.strike(start, start + second));
-        }
-        assert!(!suspicion.strike(start + second, start + 2 * second));
-        assert!(suspicion.strike(start + 2 * second, start + 3 * second));
-        assert!(!suspicion.strike(start + 3 * second, start + 4 * second), "counting begins anew");
-        suspicion.clear();
-        assert!(!suspicion.strike(start + 4 * second, start + 5 * second));
     }
 }

@@ -28,7 +28,9 @@ pub mod provision;
 mod replies;
 pub mod settle;
 pub mod store;
+mod suspicion;
 pub mod watch;
+mod watcher;
 
 pub use ack::Acker;
 pub use config::Config;

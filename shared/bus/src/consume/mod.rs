@@ -4,6 +4,7 @@
 //! it. Taking over unpins the one before and sets the consumer back to the first message nobody acknowledged, so that
 //! what it had fetched comes at once, and in order.
 
+pub(crate) mod ledger;
 mod pull;
 
 use std::sync::Arc;
@@ -96,8 +97,10 @@ struct PriorityGroup {
 }
 
 impl Info {
-    fn is_pinned(&self) -> bool {
-        self.priority_groups.iter().any(|group| group.pinned_client_id.as_deref().is_some_and(|id| !id.is_empty()))
+    /// The pin, if a client has it.
+    fn pinned(&self) -> Option<&str> {
+        let mut pins = self.priority_groups.iter().filter_map(|group| group.pinned_client_id.as_deref());
+        pins.find(|id| !id.is_empty())
     }
 }
 
@@ -114,15 +117,14 @@ impl Bus {
         let consumer = Consumer::of_partition(partition);
         let deadline = Instant::now() + self.inner.config.outage_hold;
         let taken = async {
-            let mut info: Info =
-                self.call(&subject::consumer_info(stream, consumer.as_str()), Bytes::new(), deadline).await?;
+            let mut info = self.consumer_info(stream, &consumer, deadline).await?;
             let delivered_before = info.delivered.stream_seq;
-            if info.is_pinned() || how == TakeOver::Crashed {
+            if info.pinned().is_some() || how == TakeOver::Crashed {
                 self.unpin(stream, &consumer, deadline).await?;
             }
             // Without it, what the one before had fetched would come after its ack wait, and behind newer messages.
             if info.num_ack_pending > 0 || how == TakeOver::Crashed {
-                info = self.call(&subject::consumer_reset(stream, &consumer), "{}", deadline).await?;
+                info = self.reset(stream, &consumer, deadline).await?;
             }
             Ok((delivered_before, info.num_pending + info.num_ack_pending))
         };
@@ -136,6 +138,15 @@ impl Bus {
         let _abandon = abandon.drop_guard();
         let bus = self.clone();
         Ok(PartitionConsumer { bus, stream, consumer, delivered_before, pending, messages, release, _abandon })
+    }
+
+    async fn consumer_info(&self, stream: &Stream, consumer: &Consumer, until: Instant) -> Result<Info, CallError> {
+        self.call(&subject::consumer_info(stream, consumer.as_str()), Bytes::new(), until).await
+    }
+
+    /// Back to the first message that nobody acknowledged.
+    async fn reset(&self, stream: &Stream, consumer: &Consumer, until: Instant) -> Result<Info, CallError> {
+        self.call(&subject::consumer_reset(stream, consumer), "{}", until).await
     }
 
     async fn unpin(&self, stream: &Stream, consumer: &Consumer, deadline: Instant) -> Result<(), CallError> {

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use async_nats::{StatusCode, Subscriber};
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use pushmesh_protocol::{
     name::{Consumer, Stream, Subject},
     topology::PIN_GROUP,
@@ -13,7 +13,10 @@ use serde_json::json;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::Delivered;
+use super::{
+    Delivered,
+    ledger::{Ledger, Seen},
+};
 use crate::{
     Acker, Bus,
     api::{CallError, subject},
@@ -38,12 +41,7 @@ pub(super) async fn start(
     release: CancellationToken,
     abandon: CancellationToken,
 ) -> Result<mpsc::Receiver<Delivered>, CallError> {
-    let inbox = bus.inner.replies.own_subject();
-    let subscribe = bus.inner.client.subscribe(inbox.as_str().to_owned());
-    let subscriber = tokio::time::timeout(bus.inner.config.kv_timeout, subscribe)
-        .await
-        .map_err(|_| CallError::Timeout)?
-        .map_err(|_| CallError::Lost)?;
+    let (inbox, subscriber) = new_inbox(bus).await?;
     let (handed_on, messages) = mpsc::channel(HANDED_ON_MAX);
     let puller = Puller {
         next: subject::consumer_next(&stream, &consumer),
@@ -57,9 +55,18 @@ pub(super) async fn start(
         pulls: Pulls::new(Instant::now()),
         queue: VecDeque::new(),
         backoff: Backoff::new(Duration::from_secs(1)),
+        ledger: Arc::default(),
+        last: None,
     };
     tokio::spawn(async move { abandon.run_until_cancelled(puller.run(subscriber, release)).await });
     Ok(messages)
+}
+
+async fn new_inbox(bus: &Bus) -> Result<(Subject, Subscriber), CallError> {
+    let inbox = bus.inner.replies.own_subject();
+    let subscribe = bus.inner.client.subscribe(inbox.as_str().to_owned());
+    let subscribed = tokio::time::timeout(Duration::from_secs(2), subscribe).await.map_err(|_| CallError::Timeout)?;
+    Ok((inbox, subscribed.map_err(|_| CallError::Lost)?))
 }
 
 struct Puller {
@@ -75,6 +82,9 @@ struct Puller {
     /// Fetched and not handed on. The consumer's `max_ack_pending` bounds it.
     queue: VecDeque<Delivered>,
     backoff: Backoff,
+    ledger: Arc<Ledger>,
+    /// The consumer's number of the last delivery; `None` after a reset.
+    last: Option<u64>,
 }
 
 /// What is asked of the server, as far as this side knows. Pure.
@@ -104,7 +114,8 @@ impl Puller {
         let mut health = self.bus.health();
         loop {
             let now = Instant::now();
-            if let Some(batch) = self.pulls.wanted(now, self.queue.len(), self.prefetch) {
+            let connected = self.bus.inner.health.borrow().connected;
+            if let Some(batch) = self.pulls.wanted(now, self.queue.len(), self.prefetch).filter(|_| connected) {
                 self.pull(batch).await;
             }
             let wake = self.pulls.wake(self.queue.len() < self.prefetch);
@@ -125,24 +136,26 @@ impl Puller {
                 () = tokio::time::sleep_until(wake) => Event::Tick,
             };
             match event {
-                Event::Message(Some(message)) => self.received(message),
+                Event::Message(Some(message)) => {
+                    if self.received(message).is_err() {
+                        release.run_until_cancelled(self.begin_anew(&mut subscriber)).await;
+                    }
+                }
                 Event::Room | Event::Tick => {}
                 Event::Connection => {
                     let health = health.borrow_and_update().clone();
                     if health.closed {
                         return;
                     }
-                    if health.connections != self.connections {
-                        // The requests went with the connection; the pin did not, unless the server was restarted.
-                        self.connections = health.connections;
-                        self.pulls.forget(Instant::now());
+                    if health.connected && health.connections != self.connections {
+                        release.run_until_cancelled(self.begin_anew(&mut subscriber)).await;
                     }
                 }
                 Event::Release => {
                     // Without interest the server sends nothing more to this inbox.
-                    let _ = subscriber.unsubscribe().await;
-                    while let Some(message) = subscriber.next().await {
-                        self.received(message);
+                    let _ = tokio::time::timeout(Duration::from_secs(1), subscriber.unsubscribe()).await;
+                    while let Some(Some(message)) = subscriber.next().now_or_never() {
+                        let _ = self.received(message);
                     }
                     for left in self.queue.drain(..) {
                         left.acker.retry_after(Duration::ZERO);
@@ -152,6 +165,45 @@ impl Puller {
                 Event::Message(None) | Event::Nobody => return,
             }
         }
+    }
+
+    /// Deliveries were lost, with a connection or otherwise: sets the consumer back, so that they come at once and in
+    /// order. Unless another client has the partition now: then this one only waits in standby.
+    async fn begin_anew(&mut self, subscriber: &mut Subscriber) {
+        loop {
+            self.connections = self.bus.inner.health.borrow().connections;
+            // What was asked for before goes to an inbox that nobody reads any more.
+            match new_inbox(&self.bus).await {
+                Ok((inbox, anew)) => (self.inbox, *subscriber) = (inbox, anew),
+                Err(_) => {
+                    if self.bus.inner.health.borrow().closed {
+                        return;
+                    }
+                    tokio::time::sleep(self.backoff.pause()).await;
+                    continue;
+                }
+            }
+            self.queue.clear();
+            self.last = None;
+            self.pulls.forget(Instant::now());
+            match self.set_back().await {
+                Ok(()) => return self.backoff.reset(),
+                Err(error) => {
+                    tracing::warn!(stream = %self.stream, consumer = %self.consumer, %error, "a partition can't go on; trying again");
+                    tokio::time::sleep(self.backoff.pause()).await;
+                }
+            }
+        }
+    }
+
+    async fn set_back(&mut self) -> Result<(), CallError> {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let info = self.bus.consumer_info(&self.stream, &self.consumer, deadline).await?;
+        let others = info.pinned().is_some_and(|pin| self.pulls.pin.as_deref() != Some(pin));
+        if info.num_ack_pending > 0 && !others {
+            self.bus.reset(&self.stream, &self.consumer, deadline).await?;
+        }
+        Ok(())
     }
 
     async fn pull(&mut self, batch: usize) {
@@ -174,17 +226,30 @@ impl Puller {
         }
     }
 
-    fn received(&mut self, message: async_nats::Message) {
+    fn received(&mut self, message: async_nats::Message) -> Result<(), Gap> {
         let now = Instant::now();
         self.pulls.heard = now;
         match message.status {
             None | Some(StatusCode::OK) => {
                 self.backoff.reset();
-                let Some(origin) = message.reply.as_deref().and_then(Origin::parse) else { return };
+                let Some(reply) = message.reply.clone() else { return Ok(()) };
+                let Some(origin) = Origin::parse(&reply) else { return Ok(()) };
                 self.pulls.delivered(&message);
+                let before = self.last.replace(origin.consumer_sequence);
+                if before.is_some_and(|before| origin.consumer_sequence > before + 1) {
+                    return Err(Gap);
+                }
+                let claim = match self.ledger.note(origin.stream_sequence) {
+                    (Seen::New, Some(claim)) => claim,
+                    (Seen::Acked, _) => {
+                        self.bus.inner.acks.ack_again(reply);
+                        return Ok(());
+                    }
+                    (Seen::Held | Seen::New, _) => return Ok(()),
+                };
                 self.queue.push_back(Delivered {
                     trace: trace_of(message.headers.as_ref()),
-                    acker: Acker::new(message.reply.expect("it was parsed"), self.bus.inner.acks.clone()),
+                    acker: Acker::new(reply, self.bus.inner.acks.clone(), claim),
                     subject: message.subject.into_string(),
                     payload: message.payload,
                     sequence: origin.stream_sequence,
@@ -222,8 +287,12 @@ impl Puller {
                 self.pulls.pause(now + self.backoff.pause());
             }
         }
+        Ok(())
     }
 }
+
+/// A delivery between the last one and this one did not arrive.
+struct Gap;
 
 impl Pulls {
     fn new(now: Instant) -> Self {

@@ -118,7 +118,7 @@ impl Kv {
         loop {
             let timeout = tries.this_try(self.bus.inner.config.ack_timeout);
             let ask = subject::direct_last(&self.stream, subject.as_str());
-            let error = match self.ask(&ask, None, Bytes::new(), timeout).await {
+            let error = match self.bus.ask(&ask, None, Bytes::new(), timeout).await {
                 Ok(message) if message.status == Some(StatusCode::NOT_FOUND) => return Ok(None),
                 Ok(message) => return entry(key, message).map_err(KvError::Rejected),
                 Err(error) => error,
@@ -239,7 +239,7 @@ impl Kv {
         loop {
             let timeout = tries.this_try(self.bus.inner.config.ack_timeout);
             let Publish { subject, headers, payload } = &publish;
-            let answer = self.ask(subject, Some(headers.clone()), payload.clone(), timeout).await;
+            let answer = self.bus.ask(subject, Some(headers.clone()), payload.clone(), timeout).await;
             let error = match answer.and_then(|message| api::read::<PubAck>(&message.payload)) {
                 Ok(ack) => return Ok(ack.seq),
                 Err(error) => error,
@@ -273,19 +273,6 @@ impl Kv {
         self.bus
             .fits(bytes + publish.subject.len() + 256)
             .map_err(|(_, limit)| KvError::TooLarge { bytes, limit: limit - publish.subject.len() - 256 })
-    }
-
-    async fn ask(
-        &self,
-        subject: &str,
-        headers: Option<HeaderMap>,
-        payload: Bytes,
-        timeout: Duration,
-    ) -> Result<async_nats::Message, CallError> {
-        if !self.bus.inner.health.borrow().connected {
-            return Err(CallError::Lost);
-        }
-        self.bus.ask(subject, headers, payload, timeout).await
     }
 
     /// What stands last in the stream for a key, as the stream's leader knows it.

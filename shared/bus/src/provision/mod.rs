@@ -108,17 +108,14 @@ struct Outcome {
 
 impl Report {
     fn add(&mut self, Outcome { what, created, differs }: Outcome) {
+        // A server of another version may make something otherwise than asked: that is told too.
+        let of = |(field, wanted, found)| Difference { what: what.clone(), field, wanted, found };
+        let as_wanted = differs.is_empty();
+        self.differs.extend(differs.into_iter().map(of));
         if created {
             self.created.push(what);
-        } else if differs.is_empty() {
+        } else if as_wanted {
             self.unchanged.push(what);
-        } else {
-            self.differs.extend(differs.into_iter().map(|(field, wanted, found)| Difference {
-                what: what.clone(),
-                field,
-                wanted,
-                found,
-            }));
         }
     }
 }
@@ -143,8 +140,7 @@ async fn one_stream(bus: &Bus, what: String, wanted: Value) -> Result<Outcome, P
     match bus.call::<Info>(&subject::stream_create(&stream), wanted.to_string(), deadline).await {
         Ok(found) => {
             let differs = spec::differences(&wanted, &found.config);
-            debug_assert!(differs.is_empty(), "{what} was made otherwise than asked: {differs:?}");
-            Ok(Outcome { what, created: true, differs: vec![] })
+            Ok(Outcome { what, created: true, differs })
         }
         // Somebody else was faster.
         Err(error) if error.has_code(code::STREAM_NAME_IN_USE) => match info().await {

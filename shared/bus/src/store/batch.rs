@@ -12,8 +12,8 @@ use crate::{
     Bus,
     api::{self, CallError},
     backoff::random_token,
-    connection::Answered,
     replies::Lost,
+    suspicion::Answered,
 };
 
 /// Most messages of one batch; the server's limit is 1,000.
@@ -33,6 +33,11 @@ impl Bus {
             let (chunk, later) = rest.split_at(chunk_len(rest));
             outcomes.extend(self.store_chunk(stream, chunk, begun, deadline).await);
             rest = later;
+            // What was not stored may be said again; nothing of it is overtaken.
+            if let Some(outage) = outage(&outcomes) {
+                outcomes.extend(rest.iter().map(|_| Err(outage.clone())));
+                break;
+            }
         }
         for outcome in &outcomes {
             self.count(begun, outcome);
@@ -160,6 +165,10 @@ impl Bus {
         }
         Ok((ack.seq + 1 - count..=ack.seq).collect())
     }
+}
+
+fn outage(outcomes: &[Outcome]) -> Option<StoreError> {
+    outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).find(|error| error.is_outage()).cloned()
 }
 
 /// How many of the messages go into the next batch.

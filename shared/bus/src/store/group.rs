@@ -10,8 +10,8 @@ use super::PubAck;
 use crate::{
     Bus,
     api::{self, CallError, Tries},
-    connection::Answered,
     replies::Waiting,
+    suspicion::Answered,
 };
 
 /// A JetStream publish, as it goes on the wire.

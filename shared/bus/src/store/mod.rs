@@ -147,9 +147,6 @@ impl Bus {
     }
 
     async fn publish_once(&self, message: &Outgoing, timeout: Duration) -> Result<PubAck, CallError> {
-        if !self.inner.health.borrow().connected {
-            return Err(CallError::Lost);
-        }
         let answer =
             self.ask(message.subject.as_str(), Some(message.headers()), message.payload.clone(), timeout).await?;
         api::read(&answer.payload)

@@ -133,3 +133,44 @@ async fn a_connected_server_that_answers_nothing_gets_a_new_connection() {
     drop(bus);
     nats.kill();
 }
+
+#[tokio::test]
+async fn an_nkey_opens_and_another_does_not() {
+    // The pair of the NATS documentation.
+    let nats = Nats::start_with(|options| {
+        let public = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4";
+        options.extra = format!("authorization {{ users: [ {{ nkey: {public} }} ] }}\n");
+    })
+    .await;
+    let dir = tempfile::tempdir().unwrap();
+    let seed = dir.path().join("seed");
+    std::fs::write(&seed, "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY\n").unwrap();
+    let bus = connect_as(&nats, "tester", |config| config.nkey_seed_file = Some(seed)).await;
+    bus.publish(Subject::ack(Partition(1)), Bytes::new()).await.unwrap();
+
+    let config = pushmesh_bus::Config::to(nats.url());
+    let error = pushmesh_bus::Bus::connect(&config, &token("tester"), &"t1".parse().unwrap()).await.err().unwrap();
+    assert!(matches!(error, ConnectError::Refused { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_dedicated_connection_and_a_dropped_bus_leave_nothing_behind() {
+    let nats = Nats::start().await;
+    let bus = connect(&nats).await;
+    let own = bus.dedicated("heartbeat").await.unwrap();
+    let mut beats = own.subscribe(Filter::heartbeats()).await.unwrap();
+    let beat = Subject::heartbeat(&token("tester"), &"t1".parse().unwrap());
+    own.publish(beat.clone(), "echo".into()).await.unwrap();
+    assert_eq!(beats.next().await.unwrap().payload, "echo", "a member hears itself");
+
+    drop(own);
+    drop(beats);
+    drop(bus);
+    // Its tasks have ended when nobody is connected any more: the answer of a subscriber of the only other connection.
+    let watcher = connect(&nats).await;
+    wait_for("the connections to close", SOON, async || {
+        let connections = watcher.request(beat.clone(), Bytes::new(), Duration::from_secs(1)).await;
+        if connections == Err(RequestError::NoResponders) { Ok(()) } else { Err("somebody listens") }
+    })
+    .await;
+}
