@@ -32,4 +32,4 @@ pub mod socket;
 pub mod wheel;
 
 pub use config::Config;
-pub use service::Comet;
+pub use service::Service;

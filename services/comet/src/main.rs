@@ -1,5 +1,5 @@
 //! The service `comet` as a process.
 
 fn main() -> std::process::ExitCode {
-    pushmesh_boot::main::<comet::Comet>()
+    pushmesh_boot::main::<comet::Service>()
 }

@@ -4,12 +4,14 @@ use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
     thread,
+    time::Duration,
 };
 
 use anyhow::Context as _;
-use pushmesh_boot::{Context, Service};
+use pushmesh_boot::Context;
 use pushmesh_protocol::name::{Bucket, Subject};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     address::Dice,
@@ -32,8 +34,11 @@ use crate::{
     socket,
 };
 
-/// A running comet.
-pub struct Comet {
+/// How long the last acknowledgements, answers and ends of sessions may take once all connections are closed.
+const LAST_WRITES: Duration = Duration::from_secs(2);
+
+/// The running service.
+pub struct Service {
     goodbye: Goodbye,
     shards: Vec<Queues>,
     threads: Vec<thread::JoinHandle<()>>,
@@ -43,7 +48,7 @@ pub struct Comet {
     outbound: Vec<JoinHandle<()>>,
 }
 
-impl Service for Comet {
+impl pushmesh_boot::Service for Service {
     const NAME: &'static str = "comet";
     const ABOUT: &'static str = "Holds the clients' long connections over WebSocket and TCP";
     type Config = Config;
@@ -119,7 +124,7 @@ impl Service for Comet {
         let doors = (websocket[0].local_addr()?, tcp[0].local_addr()?);
         ctx.membership.set_address(advertised(&config, doors.0)).await;
         let config = Arc::new(config);
-        let mut threads = Vec::new();
+        let (mut threads, lost) = (Vec::new(), CancellationToken::new());
         for (id, (inbox, (websocket, tcp))) in inboxes.into_iter().zip(websocket.into_iter().zip(tcp)).enumerate() {
             threads.push(shard::spawn(Setup {
                 id: id as u16,
@@ -129,8 +134,16 @@ impl Service for Comet {
                 inbox,
                 websocket,
                 tcp,
+                ended: lost.clone().drop_guard(),
             })?);
         }
+        let life = ctx.clone();
+        ctx.spawn("shards", async move {
+            tokio::select! {
+                () = lost.cancelled() => life.fail(anyhow::anyhow!("a shard ended, and its connections with it")),
+                () = life.shutdown().drain.cancelled() => {}
+            }
+        });
         ctx.announce("ws", doors.0);
         ctx.announce("tcp", doors.1);
         Ok(Self { goodbye, shards, threads, inbound, outbound })
@@ -150,8 +163,14 @@ impl Service for Comet {
         if !joined.await.unwrap_or(false) {
             tracing::error!("a shard panicked");
         }
-        for task in self.outbound {
-            let _ = task.await;
+        // What the goodbye could not bring to its end by now (NATS is away) is not waited for.
+        let written = async {
+            for task in self.outbound {
+                let _ = task.await;
+            }
+        };
+        if tokio::time::timeout(LAST_WRITES, written).await.is_err() {
+            tracing::warn!("ends of sessions were left unwritten: ack-retry will notice by the silence");
         }
     }
 }

@@ -29,7 +29,7 @@ use pushmesh_protocol::{
     message::Millis,
 };
 use tokio::task::LocalSet;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::{
     command::{Inbox, Renewal, Urgent},
@@ -70,6 +70,8 @@ pub struct Setup {
     pub inbox: Inbox,
     pub websocket: TcpListener,
     pub tcp: TcpListener,
+    /// Cancelled when the thread ends, in whatever way.
+    pub ended: DropGuard,
 }
 
 /// Starts the thread. It ends with [`Urgent::Stop`], or when nobody holds its queues any more.
@@ -120,7 +122,7 @@ pub struct State {
 }
 
 async fn run(setup: Setup) {
-    let Setup { id, config, door, outlets, mut inbox, websocket, tcp } = setup;
+    let Setup { id, config, door, outlets, mut inbox, websocket, tcp, ended: _ended } = setup;
     let shard = Rc::new(Shard::new(id, config, door, outlets));
     for (listener, transport) in [(websocket, accept::Transport::WebSocket), (tcp, accept::Transport::Tcp)] {
         let listener = tokio::net::TcpListener::from_std(listener).expect("the listener is non-blocking");

@@ -26,7 +26,7 @@ use futures_util::{SinkExt, StreamExt};
 use pushmesh_protocol::{
     DeviceId, Partition, PushId,
     frame::{
-        ClientFrame, Encoding, Error, ErrorCode, HeartbeatProfile, KickReason, Login, Message, Push, PushBody,
+        ClientFrame, Encoding, Error, ErrorCode, HeartbeatProfile, KickReason, Login, LoginOk, Message, Push, PushBody,
         ServerFrame,
     },
 };
@@ -36,6 +36,7 @@ use tokio::{
     sync::oneshot,
 };
 use tokio_tungstenite::tungstenite::{self, client::IntoClientRequest};
+use tokio_util::sync::CancellationToken;
 
 pub const SOON: Duration = Duration::from_secs(5);
 
@@ -63,6 +64,21 @@ pub fn config() -> Config {
     Config { websocket: local, tcp: local, shards: 2, pin_shards: false, ..Config::default() }
 }
 
+/// Where a comet is.
+pub trait Doors {
+    fn websocket(&self) -> SocketAddr;
+    fn tcp(&self) -> SocketAddr;
+}
+
+impl Doors for Comet {
+    fn websocket(&self) -> SocketAddr {
+        self.websocket
+    }
+    fn tcp(&self) -> SocketAddr {
+        self.tcp
+    }
+}
+
 impl Comet {
     /// Its logins are answered by their token: `user:ann`, `user:ann:expires:1500` (ms), `no`, or `hold` until
     /// [`release`](Self::release).
@@ -82,7 +98,17 @@ impl Comet {
         for (id, (websocket, tcp)) in websocket.into_iter().zip(tcp).enumerate() {
             let (queues, inbox) = command::queues();
             let (config, door, outlets) = (config.clone(), door.clone(), outlets.clone());
-            shard::spawn(Setup { id: id as u16, config, door, outlets, inbox, websocket, tcp }).unwrap();
+            shard::spawn(Setup {
+                id: id as u16,
+                config,
+                door,
+                outlets,
+                inbox,
+                websocket,
+                tcp,
+                ended: CancellationToken::new().drop_guard(),
+            })
+            .unwrap();
             all.push(queues);
         }
         let seen = Arc::<Mutex<Seen>>::default();
@@ -231,18 +257,20 @@ pub struct Tcp {
 }
 
 impl Tcp {
-    pub async fn connect(comet: &Comet) -> Self {
-        Self { stream: TcpStream::connect(comet.tcp).await.unwrap() }
+    pub async fn connect(comet: &impl Doors) -> Self {
+        Self { stream: TcpStream::connect(comet.tcp()).await.unwrap() }
     }
 
-    pub async fn login(comet: &Comet, token: &str) -> (Self, Address) {
+    pub async fn login(comet: &impl Doors, token: &str) -> (Self, Address) {
+        let (client, ok) = Self::log_in(comet, login(token)).await;
+        (client, Address::of(&ok.conn_id).unwrap())
+    }
+
+    pub async fn log_in(comet: &impl Doors, login: ClientFrame) -> (Self, LoginOk) {
         let mut client = Self::connect(comet).await;
-        client.send(&login(token)).await;
+        client.send(&login).await;
         match client.next().await {
-            Some(ServerFrame::LoginOk(ok)) => {
-                let address = Address::of(&ok.conn_id).unwrap();
-                (client, address)
-            }
+            Some(ServerFrame::LoginOk(ok)) => (client, ok),
             other => panic!("no LOGIN_OK but {other:?}"),
         }
     }
@@ -281,15 +309,15 @@ pub struct Ws {
 }
 
 impl Ws {
-    pub async fn connect(comet: &Comet, encoding: Encoding) -> Self {
-        let mut request = format!("ws://{}/", comet.websocket).into_client_request().unwrap();
+    pub async fn connect(comet: &impl Doors, encoding: Encoding) -> Self {
+        let mut request = format!("ws://{}/", comet.websocket()).into_client_request().unwrap();
         request.headers_mut().insert("Sec-WebSocket-Protocol", encoding.subprotocol().parse().unwrap());
         let (socket, response) = tokio_tungstenite::connect_async(request).await.unwrap();
         assert_eq!(response.headers()["Sec-WebSocket-Protocol"], encoding.subprotocol());
         Self { socket, encoding }
     }
 
-    pub async fn login(comet: &Comet, encoding: Encoding, token: &str) -> (Self, Address) {
+    pub async fn login(comet: &impl Doors, encoding: Encoding, token: &str) -> (Self, Address) {
         let mut client = Self::connect(comet, encoding).await;
         client.send(&login(token)).await;
         match client.next().await {

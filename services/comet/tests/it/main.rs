@@ -5,4 +5,5 @@ mod config;
 mod doors;
 mod harness;
 mod limits;
+mod mesh;
 mod slow;
