@@ -43,6 +43,7 @@ pub(crate) struct Tracing {
 pub(crate) static TRACING: OnceLock<Tracing> = OnceLock::new();
 
 /// A span under `parent`; without one, the root of a new trace, or none: the sample ratio decides.
+#[track_caller]
 pub fn root_or_child(name: &'static str, role: Role, parent: Option<TraceContext>) -> Span {
     match (TRACING.get(), parent) {
         (None, _) => Span::none(),
@@ -53,6 +54,7 @@ pub fn root_or_child(name: &'static str, role: Role, parent: Option<TraceContext
 }
 
 /// A span under `parent`; without one none.
+#[track_caller]
 pub fn child(name: &'static str, role: Role, parent: Option<TraceContext>) -> Span {
     let (Some(tracing), Some(parent)) = (TRACING.get(), parent) else { return Span::none() };
     let span = open(name, role, tracing);
@@ -110,7 +112,10 @@ pub fn fail(span: &Span, error: &dyn std::fmt::Display) {
     }
 }
 
+// Where several services share a process, the caller's file tells which one it was.
+#[track_caller]
 fn open(name: &'static str, role: Role, tracing: &Tracing) -> Span {
+    let caller = std::panic::Location::caller();
     let kind = match role {
         Role::Producer => "producer",
         Role::Consumer => "consumer",
@@ -125,6 +130,8 @@ fn open(name: &'static str, role: Role, tracing: &Tracing) -> Span {
         otel.name = name,
         otel.kind = kind,
         pushmesh.service = tracing.service.as_str(),
+        code.file.path = caller.file(),
+        code.line.number = caller.line(),
     );
     if let Some((operation, destination)) = name.split_once(' ').filter(|(_, to)| to.starts_with("pm.")) {
         span.set_attribute("messaging.system", "nats");

@@ -180,6 +180,7 @@ async fn a_message_is_one_trace_with_parents_links_and_attributes() {
     assert_eq!(attributes["messaging.destination.template"], "pm.v1.login.record.{p}.{user}");
     assert_eq!(attributes["pushmesh.service"], "tester");
     assert_eq!(attributes["pushmesh.long"].len(), 256);
+    assert!(attributes["code.file.path"].ends_with("shared/telemetry/tests/it.rs"), "{attributes:?}");
     let resource = collector.resource();
     assert_eq!(resource["service.name"], "tester");
     assert_eq!(resource["service.instance.id"], "tester-1");
