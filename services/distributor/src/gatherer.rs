@@ -35,7 +35,7 @@ const INPUTS_AT_ONCE: usize = 256;
 pub enum Input {
     /// A partition was taken; `notice` is told how it ends, if it is not its owner who says so.
     Opened {
-        lease: Arc<Lease>,
+        lease: Lease,
         late: Vec<LateStart>,
         notice: oneshot::Sender<Notice>,
     },
@@ -52,7 +52,7 @@ pub enum Notice {
 }
 
 struct Taken {
-    lease: Arc<Lease>,
+    lease: Lease,
     notice: oneshot::Sender<Notice>,
 }
 

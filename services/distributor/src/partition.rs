@@ -21,8 +21,6 @@ use crate::{
 
 /// Between two tries to take a consumer.
 const TAKE_AGAIN_AFTER: Duration = Duration::from_millis(500);
-/// How long a fenced partition waits for membership to say so too, before it is taken anew.
-const FENCED_FOR: Duration = Duration::from_secs(10);
 
 /// What membership runs for each partition that is ours.
 pub struct Work {
@@ -50,7 +48,6 @@ enum End {
 
 impl PartitionWork for Work {
     async fn run(self: Arc<Self>, lease: Lease) {
-        let lease = Arc::new(lease);
         let consumers = tokio::select! {
             biased;
             () = lease.lost() => return,
@@ -63,7 +60,7 @@ impl PartitionWork for Work {
             delivered_before: consumer.delivered_before(),
         });
         let (notice, mut noticed) = oneshot::channel();
-        let opened = Input::Opened { lease: Arc::clone(&lease), late: late.collect(), notice };
+        let opened = Input::Opened { lease: lease.clone(), late: late.collect(), notice };
         if self.gatherer.send(opened).await.is_err() {
             // The service is going; the lease with it.
             return;
@@ -71,7 +68,7 @@ impl PartitionWork for Work {
         let stop = CancellationToken::new();
         let mut readers = JoinSet::new();
         for (source, consumer) in consumers {
-            readers.spawn(Arc::clone(&self).read(source, consumer, Arc::clone(&lease), stop.clone()));
+            readers.spawn(Arc::clone(&self).read(source, consumer, lease.clone(), stop.clone()));
         }
         let end = tokio::select! {
             biased;
@@ -93,18 +90,8 @@ impl PartitionWork for Work {
                     consumer.release().await;
                 }
             }
-            End::Lost => consumers.into_iter().for_each(PartitionConsumer::abandon),
-            End::Fenced => {
-                consumers.into_iter().for_each(PartitionConsumer::abandon);
-                // Membership mostly knows within a second. Returning early would take it again at once.
-                tokio::select! {
-                    () = lease.lost() => {}
-                    () = lease.released() => {}
-                    () = tokio::time::sleep(FENCED_FOR) => {
-                        tracing::error!(%partition, epoch, "fenced by a receiver, though the lease is held");
-                    }
-                }
-            }
+            // Fenced while the lease is held, membership takes the partition anew, with a newer epoch.
+            End::Lost | End::Fenced => consumers.into_iter().for_each(PartitionConsumer::abandon),
         }
     }
 }
@@ -138,7 +125,7 @@ impl Work {
         self: Arc<Self>,
         source: Source,
         mut consumer: PartitionConsumer,
-        lease: Arc<Lease>,
+        lease: Lease,
         stop: CancellationToken,
     ) -> PartitionConsumer {
         let places = Arc::new(Semaphore::new(self.config.waiting_max));

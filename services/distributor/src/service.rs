@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use pushmesh_boot::Context;
-use pushmesh_membership::Ownership;
 use tokio_util::sync::CancellationToken;
 
 use crate::{config::Config, gatherer::Gatherer, metrics::Metrics, partition::Work};
@@ -11,7 +10,6 @@ use crate::{config::Config, gatherer::Gatherer, metrics::Metrics, partition::Wor
 /// The running service.
 pub struct Service {
     context: Context,
-    ownership: Ownership,
     /// Ends the gatherer.
     stop: CancellationToken,
 }
@@ -42,14 +40,13 @@ impl pushmesh_boot::Service for Service {
         });
         let stop = CancellationToken::new();
         context.spawn("gatherer", gatherer.run(stop.clone()));
-        let ownership = context.membership.own(context.mesh.partitions, work);
-        Ok(Self { context, ownership, stop })
+        context.membership.own(context.mesh.partitions, work);
+        Ok(Self { context, stop })
     }
 
     /// Every partition is handed over: what is on its way is finished, the rest stays where it is stored.
     async fn drain(self) {
         self.context.membership.leave().await;
-        drop(self.ownership);
         self.stop.cancel();
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use proptest::prelude::*;
 use pushmesh_protocol::{
     DeviceId, LoginId, UserId,
-    message::{LoginEvent, LoginRecord},
+    message::{LoginEvent, LoginRecord, OfflineCause},
 };
 
 use super::*;
@@ -476,6 +476,61 @@ fn a_kind_that_is_back_becomes_direct_under_load() {
     assert_eq!(world.machine.late_lanes(0), 0);
     world.settle();
     world.check();
+}
+
+#[test]
+fn a_kind_that_is_back_becomes_direct_though_records_never_pause() {
+    let mut world = World::new();
+    world.set(0, Health::Silent);
+    for _ in 0..20 {
+        world.arrive(0, 0);
+        world.run(Duration::from_millis(200));
+    }
+    assert_eq!(world.machine.late_lanes(0), 1);
+    world.set(0, Health::Up);
+    // There is always one on its way.
+    for _ in 0..100 {
+        world.arrive(0, 0);
+        (0..KINDS).for_each(|_| world.answer());
+        world.store();
+    }
+    assert_eq!(world.machine.late_lanes(0), 0);
+    world.settle();
+    world.check();
+}
+
+fn entry(sequence: u64) -> Arc<OnlineEntry> {
+    let event = LoginEvent::Offline { login_id: None, device: None, cause: OfflineCause::Reported };
+    let record = LoginRecord { user: UserId::new("u").unwrap(), event, at: 0, trace: None };
+    Arc::new(OnlineEntry { partition: Partition(0), epoch: 7, sequence, record })
+}
+
+#[test]
+fn what_stands_behind_a_failure_counts_for_nothing() {
+    let now = Instant::now();
+    let mut lane: Lane<()> = Lane::new(LateStart { waiting: false, delivered_before: 0 }, now);
+    (1..=3).for_each(|sequence| lane.push(entry(sequence), now));
+    lane.send(3);
+    let (done, failed) = (OnlineResult::Done { pushes: 1 }, OnlineResult::Failed { reason: "full".into() });
+    assert_eq!(lane.judge(&[done.clone(), failed, done.clone()], 7), Verdict::Again(1));
+    assert_eq!(lane.judge(&[done.clone(), OnlineResult::Fenced { current: 7 }, done.clone()], 7), Verdict::Again(1));
+    assert_eq!(lane.judge(&[done.clone(), OnlineResult::Fenced { current: 8 }, done.clone()], 7), Verdict::Fenced);
+    assert_eq!(lane.judge(&[], 7), Verdict::Again(0));
+    assert_eq!(lane.judge(&[done.clone(), done.clone(), done], 7), Verdict::Well(3));
+}
+
+#[test]
+fn what_a_former_owner_stored_and_drained_is_not_waited_for() {
+    let now = Instant::now();
+    let mut lane: Lane<()> = Lane::new(LateStart { waiting: false, delivered_before: 50 }, now);
+    lane.push(entry(1), now);
+    let later = now + LIMITS.late_after;
+    lane.turn(later, &LIMITS);
+    assert_eq!(lane.storable(later, false, &LIMITS), 1);
+    assert_eq!(lane.store(1).count(), 1);
+    assert_eq!(lane.stored(&[Some((40, true))]), [1]);
+    lane.turn(later, &LIMITS);
+    assert!(!lane.is_late());
 }
 
 #[test]

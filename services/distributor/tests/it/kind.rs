@@ -6,7 +6,7 @@ use std::{
 };
 
 use pushmesh_bus::Bus;
-use pushmesh_membership::{Lease, Me, Membership, Ownership, PartitionWork, Tuning};
+use pushmesh_membership::{Lease, Me, Membership, PartitionWork, Tuning};
 use pushmesh_protocol::{
     Instance, Kind, Partition, UserId,
     message::{Epoch, OnlineAnswer, OnlineBatch, OnlineEntry, OnlineResult},
@@ -51,7 +51,6 @@ impl Log {
 pub struct TestKind {
     pub log: Log,
     membership: Membership,
-    ownership: Ownership,
     state: Arc<State>,
 }
 
@@ -79,7 +78,7 @@ impl TestKind {
         let membership = Membership::join(&bus, me, Tuning::default()).await.unwrap();
         let state = Arc::new(State { silent: Mutex::default(), held: Mutex::default(), newest: Mutex::default() });
         let mut requests = bus.subscribe(Subject::online(&kind, &instance).into()).await.unwrap();
-        let ownership = membership.own(partitions(), Arc::new(Holder(Arc::clone(&state))));
+        membership.own(partitions(), Arc::new(Holder(Arc::clone(&state))));
         let (answering, applied) = (Arc::clone(&state), log.clone());
         tokio::spawn(async move {
             while let Some(message) = requests.next().await {
@@ -91,7 +90,7 @@ impl TestKind {
                 answer(&bus, message.reply.expect("a request"), OnlineAnswer { results }).await;
             }
         });
-        TestKind { log, membership, ownership, state }
+        TestKind { log, membership, state }
     }
 
     /// Hears everything and answers nothing.
@@ -110,7 +109,6 @@ impl TestKind {
 
     pub async fn leave(self) {
         self.membership.leave().await;
-        drop(self.ownership);
     }
 }
 

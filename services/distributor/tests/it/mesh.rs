@@ -42,7 +42,7 @@ impl Mesh {
             format!("nats.url={}", self.nats.url()),
             format!("mesh.instance={instance}"),
             "admin.listen=127.0.0.1:0".into(),
-            "telemetry.log=debug".into(),
+            "telemetry.log=info,distributor=debug".into(),
             "service.request_timeout=200ms".into(),
             "service.late_after=400ms".into(),
         ];
