@@ -6,7 +6,7 @@ use pushmesh_auth::Door;
 use pushmesh_bus::{Bus, ConsumeError, Kv, KvError, SubscribeError};
 use pushmesh_membership::{Lease, Membership, Ownership, PartitionWork};
 use pushmesh_protocol::{
-    Kind, Token,
+    Kind,
     message::MeshInfo,
     name::{Bucket, Filter, Subject},
 };
@@ -50,7 +50,6 @@ pub enum StartError {
 pub(crate) struct Shared {
     pub(crate) bus: Bus,
     pub(crate) kind: Arc<dyn PushKind>,
-    pub(crate) service: Token,
     pub(crate) config: EngineConfig,
     pub(crate) sessions: Kv,
     pub(crate) feed: Arc<Feed>,
@@ -93,8 +92,7 @@ impl Engine {
         tasks.spawn(stop.clone().run_until_cancelled_owned(answer_batches));
 
         let directory = DirectoryStore::new(&bus, &*kind, mesh.partitions, &membership);
-        let service = kind.kind().service();
-        let shared = Arc::new(Shared { bus, kind, service, config, sessions, feed, router, directory, metrics });
+        let shared = Arc::new(Shared { bus, kind, config, sessions, feed, router, directory, metrics });
         let ownership = membership.own(mesh.partitions, Arc::new(Work(shared.clone())));
         tasks.close();
         Ok(Self { shared, calls, membership, ownership, tasks, stop })

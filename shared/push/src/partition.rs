@@ -6,12 +6,12 @@
 
 use std::{future::pending, pin::Pin, sync::Arc, time::Duration};
 
-use pushmesh_bus::{KvEvent, Message, Outgoing, StoreError, Stored, StreamEvent};
+use pushmesh_bus::{KvEvent, Message, StoreError, Stored, StreamEvent};
 use pushmesh_membership::Lease;
 use pushmesh_protocol::{
-    TraceContext, Unit, UserId,
+    TraceContext,
     message::{CallsAnswer, CallsRequest, OnlineResult, PushOrder},
-    name::{MessageId, Stream, Subject},
+    name::Stream,
     wire,
 };
 use pushmesh_telemetry::span::{self, Role};
@@ -27,7 +27,9 @@ use crate::{
     desk::{Desk, Effects, Input, MemberNews, Outcome, Rules, SessionNews},
     engine::Shared,
     metrics::Share,
+    order::{outgoing, set_trace, trace_of},
     outbox::{Outbox, Parcel},
+    removals::Removals,
     router::{Part, PartReply},
     sources::{Sources, member_news, session_news},
 };
@@ -35,12 +37,13 @@ use crate::{
 /// Orders that may wait before nothing more is taken in.
 const OUTBOX_HIGH: usize = 4096;
 /// Orders stored in one round: one atomic batch.
-const ROUND_MAX: usize = 500;
+pub(crate) const ROUND_MAX: usize = 500;
 /// How long a partition that is asked for keeps storing what it has; its next owner evaluates anyway.
 const HAND_OVER_MAX: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(100);
 
-type StoreRound = Pin<Box<dyn Future<Output = Vec<Result<Stored, StoreError>>> + Send>>;
+/// Messages on their way to a stream.
+pub(crate) type StoreRound = Pin<Box<dyn Future<Output = Vec<Result<Stored, StoreError>>> + Send>>;
 
 enum Event {
     /// Fenced: stop at once.
@@ -104,15 +107,6 @@ struct Loading {
     calls: bool,
 }
 
-/// Memberships of dissolved units on their way out of the directory. In no order, and made again by the next owner.
-#[derive(Default)]
-struct Removals {
-    waiting: Vec<(UserId, Unit)>,
-    taken: Vec<(UserId, Unit)>,
-    round: Option<StoreRound>,
-    not_before: Option<Instant>,
-}
-
 struct Task {
     shared: Arc<Shared>,
     lease: Lease,
@@ -164,7 +158,7 @@ impl Task {
             () = self.lease.lost() => Event::Lost,
             () = self.lease.released(), if !going => Event::Released,
             results = round(self.round.as_mut().map(|(_, round)| round)) => Event::Stored(results),
-            results = round(self.removals.round.as_mut()) => Event::Removed(results),
+            results = round(self.removals.round()) => Event::Removed(results),
             _ = self.ticks.tick() => Event::Tick,
             event = fair(
                 &mut self.sources, &mut self.parts, &mut self.calls, &mut self.calls_current, serving, await_calls,
@@ -175,7 +169,10 @@ impl Task {
     async fn apply(&mut self, event: Event) {
         match event {
             Event::Stored(results) => self.stored(results),
-            Event::Removed(results) => self.removed(results),
+            Event::Removed(results) => {
+                let removed = self.removals.stored(results, Instant::now());
+                self.shared.metrics.dissolved.increment(removed);
+            }
             Event::Batch(part) => self.batch(part),
             Event::Session(event) => {
                 let Some(news) = session_news(event, &self.shared.metrics) else { return };
@@ -232,12 +229,16 @@ impl Task {
     }
 
     fn batch(&mut self, part: Part) {
+        if !self.lease.held() {
+            // Unanswered, it says "not mine": what is known here may be old.
+            return;
+        }
         let Part { entries, reply } = part;
         let tickets = self.outbox.open(reply, entries.len());
         let mut answer = None;
         for (ticket, entry) in tickets.zip(entries) {
             let span = span::child("process pm.v1.online.{kind}.{instance}", Role::Consumer, entry.record.trace);
-            span::set(&span, "pushmesh.service", self.shared.service.to_string());
+            span::set(&span, "pushmesh.kind", self.shared.kind.kind().to_string());
             let input = Input::Record { trace: span::context(&span).or(entry.record.trace), entry };
             let effects = self.desk.apply(input, &self.shared.feed.book(), clock::now());
             let metrics = &self.shared.metrics;
@@ -271,7 +272,7 @@ impl Task {
         let effects = self.desk.apply(Input::Call { news, trace: parent }, &self.shared.feed.book(), clock::now());
         // Most partitions have no member of most calls: they leave no span.
         let span = if effects.orders.is_empty() { Span::none() } else { span::child(name, Role::Consumer, parent) };
-        span::set(&span, "pushmesh.service", self.shared.service.to_string());
+        span::set(&span, "pushmesh.kind", self.shared.kind.kind().to_string());
         self.keep(effects, span::context(&span));
     }
 
@@ -289,7 +290,7 @@ impl Task {
             let (order, span) = self.traced(order);
             self.outbox.push(order, span);
         }
-        self.removals.waiting.extend(effects.dissolved);
+        self.removals.extend(effects.dissolved);
     }
 
     /// Opens the span that publishes an order, under the one that gave it.
@@ -299,7 +300,7 @@ impl Task {
             return (order, Span::none());
         }
         let span = span::child("publish pm.v1.push.order.{p}.{user}", Role::Producer, parent);
-        span::set(&span, "pushmesh.service", self.shared.service.to_string());
+        span::set(&span, "pushmesh.kind", self.shared.kind.kind().to_string());
         set_trace(&mut order, span::context(&span).or(parent));
         (order, span)
     }
@@ -319,21 +320,6 @@ impl Task {
         for (reply, results) in answers {
             self.shared.metrics.evaluate_seconds.record(reply.arrived.elapsed().as_secs_f64());
             reply.send(results);
-        }
-    }
-
-    fn removed(&mut self, results: Vec<Result<Stored, StoreError>>) {
-        self.removals.round = None;
-        let taken = std::mem::take(&mut self.removals.taken);
-        for (membership, result) in taken.into_iter().zip(results) {
-            match result {
-                Ok(_) => self.shared.metrics.dissolved.increment(1),
-                Err(error) => {
-                    tracing::warn!(%error, "a dissolved unit's membership is not removed yet");
-                    self.removals.waiting.push(membership);
-                    self.removals.not_before = Some(Instant::now() + Duration::from_secs(1));
-                }
-            }
         }
     }
 
@@ -376,21 +362,9 @@ impl Task {
                 self.round = Some((parcels, Box::pin(round)));
             }
         }
-        self.pump_removals();
-    }
-
-    fn pump_removals(&mut self) {
-        let now = Instant::now();
-        let removals = &mut self.removals;
-        let early = removals.not_before.is_some_and(|until| now < until);
-        if removals.round.is_some() || removals.waiting.is_empty() || early || self.hand_over.is_some() {
-            return;
+        if self.hand_over.is_none() {
+            self.removals.pump(&self.shared.directory, Instant::now());
         }
-        let from = removals.waiting.len().saturating_sub(ROUND_MAX);
-        removals.taken = removals.waiting.split_off(from);
-        let directory = self.shared.directory.clone();
-        let taken = removals.taken.clone();
-        removals.round = Some(Box::pin(async move { directory.store_removals(taken).await }));
     }
 }
 
@@ -424,32 +398,5 @@ async fn round(round: Option<&mut StoreRound>) -> Vec<Result<Stored, StoreError>
     match round {
         Some(round) => round.await,
         None => pending().await,
-    }
-}
-
-fn outgoing(partition: pushmesh_protocol::Partition, order: &PushOrder) -> Outgoing {
-    let id = match order {
-        PushOrder::Deliver(delivery) => MessageId::push(delivery.id),
-        PushOrder::Withdraw(withdrawal) => MessageId::push(withdrawal.id),
-        PushOrder::LoginEnded(ended) => MessageId::login_ended(&ended.kind, &ended.login_id),
-    };
-    let subject = Subject::push(partition, order.user());
-    // Its context travels in the payload: a header of its own would halve the rate.
-    Outgoing { subject, payload: wire::encode(order).into(), id, trace: None }
-}
-
-fn trace_of(order: &PushOrder) -> Option<TraceContext> {
-    match order {
-        PushOrder::Deliver(delivery) => delivery.trace,
-        PushOrder::Withdraw(withdrawal) => withdrawal.trace,
-        PushOrder::LoginEnded(_) => None,
-    }
-}
-
-fn set_trace(order: &mut PushOrder, trace: Option<TraceContext>) {
-    match order {
-        PushOrder::Deliver(delivery) => delivery.trace = trace,
-        PushOrder::Withdraw(withdrawal) => withdrawal.trace = trace,
-        PushOrder::LoginEnded(_) => {}
     }
 }

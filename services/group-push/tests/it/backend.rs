@@ -1,6 +1,9 @@
 //! The service's own contract, through its door.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use pushmesh_auth::{Minter, Scope, generate_jwks};
 use pushmesh_bus::{Bus, Config, provision};
@@ -19,6 +22,7 @@ use tonic::{Code, Request, transport::Channel};
 pub struct Service {
     pub nats: Nats,
     pub bus: Bus,
+    pub kind: Kind,
     pub process: Process,
     jwks: PathBuf,
     _dir: tempfile::TempDir,
@@ -26,30 +30,31 @@ pub struct Service {
 
 impl Service {
     pub async fn start(kind: &str) -> Service {
+        Self::start_with(kind, &[]).await
+    }
+
+    pub async fn start_with(kind: &str, settings: &[&str]) -> Service {
         let nats = Nats::start().await;
         let config = Config { url: nats.url(), ..Config::default() };
         let (service, instance) = (Token::new("test").unwrap(), Instance::new("test").unwrap());
         let bus = Bus::connect(&config, &service, &instance).await.unwrap();
+        let kind = Kind::new(kind).unwrap();
         let topology_config = TopologyConfig {
             partitions: Partitions::new(8).unwrap(),
-            kinds: vec![Kind::new(kind).unwrap()],
+            kinds: vec![kind.clone()],
             ..TopologyConfig::default()
         };
         provision(&bus, &topology(&topology_config)).await.unwrap();
         let dir = tempfile::tempdir().unwrap();
         let jwks = dir.path().join("jwks.json");
         generate_jwks(&jwks).unwrap();
-        let settings = [
-            format!("nats.url={}", nats.url()),
-            format!("auth.jwks_file={}", jwks.display()),
-            format!("service.kind={kind}"),
-            "admin.listen=127.0.0.1:0".to_owned(),
-            "service.door.listen=127.0.0.1:0".to_owned(),
-        ];
-        let args = settings.into_iter().flat_map(|setting| ["--set".to_owned(), setting]);
-        let options = ProcessOptions::new(env!("CARGO_BIN_EXE_group-push")).args(args);
-        let process = Process::start("group-push", options).await;
-        Service { nats, bus, process, jwks, _dir: dir }
+        let process = process(&nats, &kind, &jwks, settings).await;
+        Service { nats, bus, kind, process, jwks, _dir: dir }
+    }
+
+    /// One more instance.
+    pub async fn another(&self) -> Process {
+        process(&self.nats, &self.kind, &self.jwks, &[]).await
     }
 
     pub async fn directory(&self) -> GroupDirectoryClient<Channel> {
@@ -67,6 +72,19 @@ impl Service {
         request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
         request
     }
+}
+
+async fn process(nats: &Nats, kind: &Kind, jwks: &Path, settings: &[&str]) -> Process {
+    let own = [
+        format!("nats.url={}", nats.url()),
+        format!("auth.jwks_file={}", jwks.display()),
+        format!("service.kind={kind}"),
+        "admin.listen=127.0.0.1:0".to_owned(),
+        "service.door.listen=127.0.0.1:0".to_owned(),
+    ];
+    let settings = own.into_iter().chain(settings.iter().map(|setting| (*setting).to_owned()));
+    let args = settings.flat_map(|setting| ["--set".to_owned(), setting]);
+    Process::start("group-push", ProcessOptions::new(env!("CARGO_BIN_EXE_group-push")).args(args)).await
 }
 
 fn upsert(group: &str, users: &[&str]) -> UpsertGroupMembersRequest {

@@ -8,6 +8,7 @@
 //! Never is a call told after it was withdrawn: look-ups find active calls alone, and a call leaves the book before its
 //! end is applied.
 
+mod input;
 mod orders;
 pub(crate) mod presence;
 mod resync;
@@ -23,6 +24,7 @@ use pushmesh_protocol::{
     message::{Epoch, LoginEvent, Millis, OnlineEntry, Policy, PushOrder, Session, Source},
 };
 
+pub(crate) use self::input::{Effects, Input, MemberNews, Outcome, SessionNews};
 use self::{
     presence::{Offline, Online, OnlineVerdict, SessionVerdict},
     resync::Resync,
@@ -39,86 +41,6 @@ const ENDS_KEPT: Duration = Duration::from_secs(10 * 60);
 const CLOCKS_APART_MS: Millis = 60_000;
 /// Most calls in one answer to CALLS.
 const CALLS_MAX: usize = 256;
-
-/// What happens to a partition.
-#[derive(Debug, Clone)]
-pub(crate) enum Input {
-    /// A login record; `trace` is the span that handles it.
-    Record {
-        entry: OnlineEntry,
-        trace: Option<TraceContext>,
-    },
-    Session(SessionNews),
-    Member(MemberNews),
-    /// `trace` is the span that handles it.
-    Call {
-        news: CallNews,
-        trace: Option<TraceContext>,
-    },
-    /// Time has passed.
-    Tick,
-}
-
-/// What the bucket `sess` says of this partition.
-#[derive(Debug, Clone)]
-pub(crate) enum SessionNews {
-    Put {
-        user: UserId,
-        conn: ConnId,
-        session: Session,
-    },
-    Gone {
-        user: UserId,
-        conn: ConnId,
-    },
-    /// A snapshot follows.
-    Restarted,
-    /// The snapshot is complete.
-    Current,
-}
-
-/// What the stream `DIR_<kind>` says of this partition.
-#[derive(Debug, Clone)]
-pub(crate) enum MemberNews {
-    Joined {
-        user: UserId,
-        unit: Unit,
-        at: Millis,
-    },
-    Left {
-        user: UserId,
-        unit: Unit,
-    },
-    /// A snapshot follows.
-    Restarted,
-    /// The snapshot is complete.
-    Current,
-}
-
-/// What became of a login record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    Evaluated,
-    /// Its own offline, or a newer login of the device, came before it.
-    Overtaken,
-    /// Older than `stale_after`, and its user and device have no session.
-    Stale,
-    /// From a distributor that owns the partition no more.
-    Fenced {
-        current: Epoch,
-    },
-}
-
-/// What is to be done.
-#[derive(Debug, Default)]
-pub(crate) struct Effects {
-    /// To be stored in PUSH, in this order.
-    pub(crate) orders: Vec<PushOrder>,
-    /// Memberships to be removed from the directory.
-    pub(crate) dissolved: Vec<(UserId, Unit)>,
-    /// For a record.
-    pub(crate) outcome: Option<Outcome>,
-}
 
 /// The rules a desk goes by.
 #[derive(Debug, Clone)]

@@ -107,7 +107,7 @@ impl Calls for CallsService {
         self.door.check(request.metadata(), Scope::CallWrite)?;
         let parent = propagate::from_metadata(request.metadata());
         let span = span::root_or_child("pushmesh.v1.Calls/StartCall", Role::Server, parent);
-        span::set(&span, "pushmesh.service", self.kind.kind().service().to_string());
+        span::set(&span, "pushmesh.kind", self.kind.kind().to_string());
         let StartCallRequest { call_id, unit, data } = request.into_inner();
         let id = check::call_id("call_id", &call_id)?;
         let unit = check::unit(&*self.kind, "unit", &unit)?;
@@ -130,7 +130,7 @@ impl Calls for CallsService {
         self.door.check(request.metadata(), Scope::CallWrite)?;
         let parent = propagate::from_metadata(request.metadata());
         let span = span::root_or_child("pushmesh.v1.Calls/EndCall", Role::Server, parent);
-        span::set(&span, "pushmesh.service", self.kind.kind().service().to_string());
+        span::set(&span, "pushmesh.kind", self.kind.kind().to_string());
         let id = check::call_id("call_id", &request.into_inner().call_id)?;
         let ended_at_ms = self.end(&id, span::context(&span)).await.inspect_err(|error| span::fail(&span, error))?;
         Ok(Response::new(EndCallResponse { ended_at_ms }))
