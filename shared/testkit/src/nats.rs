@@ -1,9 +1,12 @@
 //! nats-server children.
 
+use std::time::Duration;
+
 use pushmesh_broker::{ClusterOptions, Options, Server};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::free_port;
+use crate::{free_port, wait_for};
 
 /// A server alone, with JetStream, in a directory of its own.
 pub struct Nats {
@@ -83,7 +86,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts `size` servers; ready as each accepts connections: JetStream may still be electing its leader.
+    /// Starts `size` servers; ready when JetStream has elected its leader and all of them know it.
     pub async fn start(size: usize) -> Cluster {
         let dir = tempfile::Builder::new().prefix("pushmesh-cluster-").tempdir().expect("a temporary directory");
         let peers: Vec<u16> = (0..size).map(|_| free_port()).collect();
@@ -91,13 +94,19 @@ impl Cluster {
         for (index, port) in peers.iter().enumerate() {
             let options = Options {
                 name: format!("node-{index}"),
+                monitor_port: Some(0),
                 cluster: Some(ClusterOptions { name: "pushmesh".to_owned(), port: *port, peers: peers.clone() }),
                 ..Options::new(dir.path().join(format!("node-{index}")))
             };
             let server = Server::start(options).await.unwrap_or_else(|error| panic!("no nats-server: {error}"));
             nodes.push(Nats { server, _dir: None });
         }
-        Cluster { nodes, _dir: dir }
+        let cluster = Cluster { nodes, _dir: dir };
+        for node in &cluster.nodes {
+            let url = node.server.monitor_url().expect("it was asked for");
+            wait_for("JetStream to be ready in the cluster", Duration::from_secs(30), || healthy(&url)).await;
+        }
+        cluster
     }
 
     /// All servers, separated by commas.
@@ -108,4 +117,18 @@ impl Cluster {
     pub fn node(&mut self, index: usize) -> &mut Nats {
         &mut self.nodes[index]
     }
+}
+
+/// Asks the server's own health check.
+async fn healthy(url: &str) -> Result<(), String> {
+    let address = url.trim_start_matches("http://");
+    let ask = async {
+        let mut stream = tokio::net::TcpStream::connect(address).await?;
+        stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok::<_, std::io::Error>(answer)
+    };
+    let answer = ask.await.map_err(|error| error.to_string())?;
+    if answer.split(' ').nth(1) == Some("200") { Ok(()) } else { Err(answer) }
 }

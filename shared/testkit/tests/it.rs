@@ -79,3 +79,29 @@ async fn a_process_tells_its_doors_and_its_end() {
 async fn wait_for_ends_with_the_last_reason() {
     wait_for("what never happens", Duration::from_millis(20), async || Err::<(), _>("not yet")).await;
 }
+
+#[tokio::test]
+async fn the_otlp_stub_hands_over_what_was_exported() {
+    use opentelemetry_proto::tonic::{
+        collector::trace::v1::{ExportTraceServiceRequest, trace_service_client::TraceServiceClient},
+        common::v1::{AnyValue, KeyValue, any_value::Value},
+        trace::v1::{ResourceSpans, ScopeSpans, Span},
+    };
+    let stub = pushmesh_testkit::OtlpStub::start().await;
+    let mut client = TraceServiceClient::connect(stub.endpoint()).await.unwrap();
+    let value = AnyValue { value: Some(Value::StringValue("group-push".to_owned())) };
+    let span = Span {
+        trace_id: vec![1; 16],
+        span_id: vec![2; 8],
+        name: "process online".to_owned(),
+        kind: 5,
+        attributes: vec![KeyValue { key: "pushmesh.service".to_owned(), value: Some(value), ..KeyValue::default() }],
+        ..Span::default()
+    };
+    let scope = ScopeSpans { spans: vec![span], ..ScopeSpans::default() };
+    let resource = ResourceSpans { scope_spans: vec![scope], ..ResourceSpans::default() };
+    client.export(ExportTraceServiceRequest { resource_spans: vec![resource] }).await.unwrap();
+    let spans = stub.trace(&"01".repeat(16));
+    assert_eq!(spans.len(), 1);
+    assert_eq!((&*spans[0].name, &*spans[0].attributes["pushmesh.service"]), ("process online", "group-push"));
+}

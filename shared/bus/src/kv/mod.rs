@@ -23,7 +23,7 @@ use crate::{
     Bus,
     api::{self, CallError, Tries, code, subject},
     backoff::random_token,
-    store::{PubAck, group::Publish},
+    store::{PubAck, group::Publish, ttl_text},
 };
 
 /// Most writes of [`Kv::put_all`] that are on their way at once.
@@ -74,6 +74,8 @@ pub struct Kv {
     stream: Stream,
     /// How long the marker of a purged key stays.
     marker_lifetime: Duration,
+    /// How long an operation is tried.
+    timeout: Duration,
 }
 
 /// One write, beside key and value.
@@ -88,6 +90,11 @@ struct Write {
 impl Bus {
     /// Opens a bucket that was provisioned.
     pub async fn bucket(&self, bucket: &Bucket) -> Result<Kv, KvError> {
+        self.bucket_within(bucket, self.inner.config.kv_timeout).await
+    }
+
+    /// Opens a bucket whose operations are tried for `timeout`, and this one too.
+    pub(crate) async fn bucket_within(&self, bucket: &Bucket, timeout: Duration) -> Result<Kv, KvError> {
         #[derive(Deserialize)]
         struct Info {
             config: Config,
@@ -98,7 +105,7 @@ impl Bus {
             subject_delete_marker_ttl: u64,
         }
         let stream = Stream::of_bucket(bucket);
-        let deadline = Instant::now() + self.inner.config.kv_timeout;
+        let deadline = Instant::now() + timeout;
         let info: Info = self.call(&subject::stream_info(&stream), Bytes::new(), deadline).await.map_err(|error| {
             if error.has_code(code::STREAM_NOT_FOUND) { KvError::NoBucket(bucket.to_string()) } else { of(error) }
         })?;
@@ -106,7 +113,7 @@ impl Bus {
             0 => Duration::from_secs(60),
             nanos => Duration::from_nanos(nanos),
         };
-        Ok(Kv { bus: self.clone(), bucket: bucket.clone(), stream, marker_lifetime })
+        Ok(Kv { bus: self.clone(), bucket: bucket.clone(), stream, marker_lifetime, timeout })
     }
 }
 
@@ -253,8 +260,7 @@ impl Kv {
     fn publish(&self, key: &Key, value: Bytes, write: &Write) -> Publish {
         let mut headers = HeaderMap::new();
         if let Some(ttl) = write.ttl {
-            let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
-            headers.insert(header::TTL, format!("{}s", seconds.max(1)));
+            headers.insert(header::TTL, ttl_text(ttl));
         }
         if let Some(revision) = write.expect {
             headers.insert(header::EXPECTED_LAST_SUBJECT_SEQUENCE, revision.to_string());
@@ -302,7 +308,7 @@ impl Kv {
     }
 
     fn deadline(&self) -> Instant {
-        Instant::now() + self.bus.inner.config.kv_timeout
+        Instant::now() + self.timeout
     }
 }
 

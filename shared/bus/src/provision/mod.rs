@@ -71,7 +71,7 @@ pub enum MeshInfoError {
 
 /// What the mesh was provisioned with.
 pub async fn mesh_info(bus: &Bus) -> Result<MeshInfo, MeshInfoError> {
-    Ok(read_info(bus).await?.ok_or(MeshInfoError::NotProvisioned)?.1)
+    Ok(read_info(bus, bus.inner.config.kv_timeout).await?.ok_or(MeshInfoError::NotProvisioned)?.1)
 }
 
 /// Creates what is missing. Idempotent, and safe to run from many places at once; never changes or deletes what is there,
@@ -80,7 +80,7 @@ pub async fn provision(bus: &Bus, topology: &Topology) -> Result<Report, Provisi
     let config = &topology.config;
     let wanted = MeshInfo { partitions: config.partitions, kinds: config.kinds.clone() };
     // Before anything is created: consumers of partitions that nobody will own would hold messages for ever.
-    if let Some((_, found)) = read_info(bus).await? {
+    if let Some((_, found)) = read_info(bus, PATIENCE).await? {
         same_partitions(&wanted, &found)?;
     }
     let mut report = Report::default();
@@ -235,7 +235,7 @@ async fn info(bus: &Bus, wanted: &MeshInfo, report: &mut Report) -> Result<(), P
         KvError::Outage(reason) => ProvisionError::Outage { what: what(), reason },
         error => ProvisionError::Rejected { what: what(), reason: error.to_string() },
     };
-    let mesh = bus.bucket(&Bucket::MESH).await.map_err(kv_failed)?;
+    let mesh = bus.bucket_within(&Bucket::MESH, PATIENCE).await.map_err(kv_failed)?;
     let key = Key::mesh_info();
     match mesh.create(&key, wire::encode(wanted).into()).await {
         Ok(_) => {
@@ -245,7 +245,7 @@ async fn info(bus: &Bus, wanted: &MeshInfo, report: &mut Report) -> Result<(), P
         Err(KvError::Exists) => {}
         Err(error) => return Err(kv_failed(error)),
     }
-    let Some((revision, mut found)) = read_info(bus).await? else {
+    let Some((revision, mut found)) = read_info(bus, PATIENCE).await? else {
         return Err(ProvisionError::Rejected { what: what(), reason: "it vanished".to_owned() });
     };
     same_partitions(wanted, &found)?;
@@ -277,9 +277,9 @@ fn same_partitions(wanted: &MeshInfo, found: &MeshInfo) -> Result<(), ProvisionE
 }
 
 /// The mesh's info with its revision; `None` where there is none yet.
-async fn read_info(bus: &Bus) -> Result<Option<(u64, MeshInfo)>, MeshInfoError> {
+async fn read_info(bus: &Bus, patience: Duration) -> Result<Option<(u64, MeshInfo)>, MeshInfoError> {
     let outage = |error: KvError| MeshInfoError::Outage(error.to_string());
-    let mesh = match bus.bucket(&Bucket::MESH).await {
+    let mesh = match bus.bucket_within(&Bucket::MESH, patience).await {
         Ok(mesh) => mesh,
         Err(KvError::NoBucket(_)) => return Ok(None),
         Err(error) => return Err(outage(error)),

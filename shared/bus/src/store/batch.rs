@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use async_nats::StatusCode;
-use bytes::Bytes;
 use pushmesh_protocol::name::{Stream, header};
 use tokio::time::Instant;
 
-use super::{Outgoing, PubAck, StoreError, Stored, refusal};
+use super::{Outgoing, PubAck, StoreError, Stored, group::Publish, refusal};
 use crate::{
     Bus,
     api::{self, CallError},
@@ -24,14 +23,19 @@ const BATCH_MAX_BYTES: usize = 4 << 20;
 type Outcome = Result<Stored, StoreError>;
 
 impl Bus {
-    pub(super) async fn store_in_batches(&self, stream: &Stream, messages: Vec<Outgoing>) -> Vec<Outcome> {
+    pub(super) async fn store_in_batches(
+        &self,
+        stream: &Stream,
+        messages: Vec<Outgoing>,
+        ttl: Option<Duration>,
+    ) -> Vec<Outcome> {
         let begun = Instant::now();
         let deadline = begun + self.inner.config.outage_hold;
         let mut outcomes = Vec::with_capacity(messages.len());
         let mut rest = &messages[..];
         while !rest.is_empty() {
             let (chunk, later) = rest.split_at(chunk_len(rest));
-            outcomes.extend(self.store_chunk(stream, chunk, begun, deadline).await);
+            outcomes.extend(self.store_chunk(stream, chunk, ttl, begun, deadline).await);
             rest = later;
             // What was not stored may be said again; nothing of it is overtaken.
             if let Some(outage) = outage(&outcomes) {
@@ -49,12 +53,10 @@ impl Bus {
         &self,
         stream: &Stream,
         chunk: &[Outgoing],
+        ttl: Option<Duration>,
         begun: Instant,
         deadline: Instant,
     ) -> Vec<Outcome> {
-        if let [one] = chunk {
-            return vec![self.store_until(one, begun, deadline).await];
-        }
         let mut outcomes: Vec<Option<Outcome>> =
             chunk.iter().map(|message| self.check_size(message).err().map(Err)).collect();
         let bytes = chunk.iter().map(Outgoing::bytes).sum();
@@ -68,28 +70,25 @@ impl Bus {
             let outage = StoreError::Outage { held: begun.elapsed(), reason: "the window is full".into() };
             return chunk.iter().map(|_| Err(outage.clone())).collect();
         };
-        let open = |outcomes: &[Option<Outcome>]| -> Vec<usize> {
-            (0..chunk.len()).filter(|index| outcomes[*index].is_none()).collect()
-        };
-        let fitting = open(&outcomes);
-        if fitting.len() >= 2 {
-            let batch: Vec<&Outgoing> = fitting.iter().map(|index| &chunk[*index]).collect();
-            match self.publish_batch(&batch).await {
+        let open = (0..chunk.len()).filter(|index| outcomes[*index].is_none());
+        let (mut open, mut group): (Vec<usize>, Vec<Publish>) =
+            open.map(|index| (index, chunk[index].publish(ttl))).unzip();
+        if group.len() >= 2 {
+            match self.publish_batch(&group).await {
                 Ok(sequences) => {
                     self.inner.metrics.batches.increment(1);
-                    for (index, sequence) in fitting.into_iter().zip(sequences) {
+                    for (index, sequence) in open.drain(..).zip(sequences) {
                         outcomes[index] = Some(Ok(Stored { sequence, duplicate: false }));
                     }
+                    group.clear();
                 }
                 Err(error) => {
-                    tracing::debug!(%stream, messages = batch.len(), %error, "an atomic batch is published singly");
+                    tracing::debug!(%stream, messages = group.len(), %error, "an atomic batch is published singly");
                     self.inner.metrics.batch_fallbacks.increment(1);
                 }
             }
         }
-        let waiting = open(&outcomes);
-        let group: Vec<_> = waiting.iter().map(|index| chunk[*index].publish()).collect();
-        for (index, answer) in waiting.into_iter().zip(self.publish_group(&group, deadline).await) {
+        for (index, answer) in open.into_iter().zip(self.publish_group(&group, deadline).await) {
             outcomes[index] = Some(answer.map(Stored::from).map_err(|error| refusal(error, begun)));
         }
         outcomes.into_iter().map(|outcome| outcome.expect("the group is all that was open")).collect()
@@ -101,7 +100,7 @@ impl Bus {
     }
 
     /// Publishes all or nothing; the sequences of the stored messages.
-    async fn publish_batch(&self, batch: &[&Outgoing]) -> Result<Vec<u64>, CallError> {
+    async fn publish_batch(&self, batch: &[Publish]) -> Result<Vec<u64>, CallError> {
         if !self.inner.health.borrow().connected {
             return Err(CallError::Lost);
         }
@@ -111,11 +110,11 @@ impl Bus {
         let (mut first, mut commit) = (self.inner.replies.expect(), self.inner.replies.expect());
         let asked = Instant::now();
         let publish_and_await = async {
-            for (index, message) in batch.iter().enumerate() {
-                let mut headers = message.headers();
+            for (index, publish) in batch.iter().enumerate() {
+                let mut headers = publish.headers.clone();
                 headers.insert(header::BATCH_ID, id.as_str());
                 headers.insert(header::BATCH_SEQUENCE, (index + 1).to_string());
-                let subject = message.subject.as_str().to_owned();
+                let subject = publish.subject.clone();
                 let last = index + 1 == batch.len();
                 if last {
                     headers.insert(header::BATCH_COMMIT, "1");
@@ -127,7 +126,7 @@ impl Bus {
                 } else {
                     None
                 };
-                let payload: Bytes = message.payload.clone();
+                let payload = publish.payload.clone();
                 let said = match reply {
                     Some(reply) => {
                         let reply = reply.as_str().to_owned();

@@ -90,8 +90,11 @@ impl From<PubAck> for Stored {
 }
 
 impl Outgoing {
-    pub(crate) fn headers(&self) -> HeaderMap {
+    fn headers(&self, ttl: Option<Duration>) -> HeaderMap {
         let mut headers = HeaderMap::new();
+        if let Some(ttl) = ttl {
+            headers.insert(header::TTL, ttl_text(ttl));
+        }
         headers.insert(header::MESSAGE_ID, self.id.as_str());
         if let Some(trace) = &self.trace {
             headers.insert(header::TRACEPARENT, trace.to_string());
@@ -99,9 +102,9 @@ impl Outgoing {
         headers
     }
 
-    fn publish(&self) -> group::Publish {
+    fn publish(&self, ttl: Option<Duration>) -> group::Publish {
         let subject = self.subject.as_str().to_owned();
-        group::Publish { subject, headers: self.headers(), payload: self.payload.clone() }
+        group::Publish { subject, headers: self.headers(ttl), payload: self.payload.clone() }
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -148,7 +151,7 @@ impl Bus {
 
     async fn publish_once(&self, message: &Outgoing, timeout: Duration) -> Result<PubAck, CallError> {
         let answer =
-            self.ask(message.subject.as_str(), Some(message.headers()), message.payload.clone(), timeout).await?;
+            self.ask(message.subject.as_str(), Some(message.headers(None)), message.payload.clone(), timeout).await?;
         api::read(&answer.payload)
     }
 
@@ -173,8 +176,25 @@ impl Bus {
     /// Stores many messages of one stream, in their order: where at least two wait, as atomic batches of at most 500;
     /// singly with the same ids where a batch is rejected or goes unanswered. One result each, in order.
     pub async fn store_all(&self, stream: &Stream, messages: Vec<Outgoing>) -> Vec<Result<Stored, StoreError>> {
-        self.store_in_batches(stream, messages).await
+        self.store_in_batches(stream, messages, None).await
     }
+
+    /// Like [`store_all`](Self::store_all); the messages go from the stream by themselves after `ttl`: whole seconds,
+    /// rounded up.
+    pub async fn store_all_for(
+        &self,
+        stream: &Stream,
+        messages: Vec<Outgoing>,
+        ttl: Duration,
+    ) -> Vec<Result<Stored, StoreError>> {
+        self.store_in_batches(stream, messages, Some(ttl)).await
+    }
+}
+
+/// Value of the header for a lifetime: at least a second, in whole ones.
+pub(crate) fn ttl_text(ttl: Duration) -> String {
+    let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
+    format!("{}s", seconds.max(1))
 }
 
 /// What a failed call means for the message.

@@ -1,10 +1,12 @@
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use pushmesh_bus::{Outgoing, StreamEvent, StreamWatch};
 use pushmesh_protocol::{
     Kind, Partition, Unit,
     name::{Filter, MessageId, Stream, Subject},
 };
+
+use pushmesh_testkit::wait_for;
 
 use super::*;
 
@@ -59,4 +61,21 @@ async fn a_watch_tells_the_last_of_each_subject_then_what_comes_also_after_a_res
     nats.restart().await;
     assert_eq!(tokio::time::timeout(SOON, watch.next()).await.unwrap().unwrap(), StreamEvent::Restarted);
     assert_eq!(snapshot(&mut watch).await.len(), 2001);
+}
+
+#[tokio::test]
+async fn a_message_stored_for_a_time_goes_by_itself() {
+    let (_nats, bus) = mesh().await;
+    let stream = Stream::directory(&kind());
+    bus.store(membership(1, "in")).await.unwrap();
+    let gone = bus.store_all_for(&stream, vec![membership(1, ""), membership(2, "")], Duration::from_secs(1)).await;
+    assert!(gone.iter().all(Result::is_ok), "{gone:?}");
+    wait_for("the removals to go", SOON, async || {
+        let watch = bus.watch_stream(&stream, Filter::directory(&kind())).await;
+        match snapshot(&mut watch.map_err(|error| error.to_string())?).await.len() {
+            0 => Ok(()),
+            left => Err(format!("{left} are left")),
+        }
+    })
+    .await;
 }
