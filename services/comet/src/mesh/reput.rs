@@ -18,8 +18,6 @@ use crate::shard::{
 /// Sessions put in one go, and the pause between two goes.
 const SLICE: usize = 500;
 const SLICE_EVERY: Duration = Duration::from_millis(50);
-/// How long to wait for the membership's new epoch after the bus is back.
-const NEW_EPOCH_WITHIN: Duration = Duration::from_secs(15);
 
 pub struct Reput {
     pub bus: Bus,
@@ -33,7 +31,7 @@ impl Reput {
     /// Watches the bus until it is closed.
     pub async fn run(self) {
         let mut health = self.bus.health();
-        let mut away_since: Option<(Instant, u64)> = None;
+        let mut away_since: Option<Instant> = None;
         loop {
             let (connected, closed) = {
                 let health = health.borrow_and_update();
@@ -43,11 +41,10 @@ impl Reput {
                 return;
             }
             match (connected, away_since) {
-                (false, None) => away_since = Some((Instant::now(), self.membership.epoch())),
-                (true, Some((since, epoch))) => {
+                (false, None) => away_since = Some(Instant::now()),
+                (true, Some(since)) => {
                     away_since = None;
                     if since.elapsed() >= self.after {
-                        self.wait_for_epoch(epoch).await;
                         self.put_all().await;
                     }
                 }
@@ -56,13 +53,6 @@ impl Reput {
             if health.changed().await.is_err() {
                 return;
             }
-        }
-    }
-
-    async fn wait_for_epoch(&self, before: u64) {
-        let until = Instant::now() + NEW_EPOCH_WITHIN;
-        while self.membership.epoch() == before && Instant::now() < until {
-            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 

@@ -1,8 +1,9 @@
 //! New connections: at a bounded pace, and whatever the kernel says.
 
-use std::{rc::Rc, time::Duration};
+use std::{net::SocketAddr, rc::Rc, time::Duration};
 
-use tokio::net::TcpListener;
+use futures_util::FutureExt;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::{Shard, enter};
 use crate::{limit::Rate, socket};
@@ -18,7 +19,7 @@ pub enum Transport {
     Tcp,
 }
 
-/// Accepts until the comet goes; connections still in the kernel's queue are then reset and come again elsewhere.
+/// Accepts until the comet goes.
 pub async fn run(shard: Rc<Shard>, listener: TcpListener, transport: Transport) {
     let per_second = shard.config.limits.accepts_per_second;
     let rate = Rate { per_second, burst: per_second.div_ceil(4).max(1) };
@@ -26,14 +27,11 @@ pub async fn run(shard: Rc<Shard>, listener: TcpListener, transport: Transport) 
     loop {
         pace(&shard, rate).await;
         let accepted = tokio::select! {
-            () = shard.leaving.cancelled() => return,
+            () = shard.leaving.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                let visit = shard.door.enter(peer.ip());
-                tokio::task::spawn_local(enter::run(shard.clone(), stream, transport, visit));
-            }
+            Ok((stream, peer)) => welcome(&shard, stream, peer, transport),
             Err(error) => {
                 shard.metrics.accept_errors.increment(1);
                 // Any other error is that one connection's, which is gone already.
@@ -48,6 +46,15 @@ pub async fn run(shard: Rc<Shard>, listener: TcpListener, transport: Transport) 
             tokio::task::yield_now().await;
         }
     }
+    // Whoever is in the kernel's queue already is told, not reset.
+    while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
+        welcome(&shard, stream, peer, transport);
+    }
+}
+
+fn welcome(shard: &Rc<Shard>, stream: TcpStream, peer: SocketAddr, transport: Transport) {
+    let visit = shard.door.enter(peer.ip());
+    tokio::task::spawn_local(enter::run(shard.clone(), stream, transport, visit));
 }
 
 async fn pace(shard: &Shard, rate: Rate) {

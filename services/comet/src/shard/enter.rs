@@ -37,6 +37,8 @@ const SMALL_FRAMES_BEFORE_LOGIN: usize = 16;
 /// Newcomers refused at the door that are told why at the same time; more are closed at once.
 const REFUSALS_AT_ONCE: usize = 512;
 
+/// How long a handshake may take once the comet goes.
+const HANDSHAKE_WHEN_GOING: Duration = Duration::from_millis(500);
 const GOING: &str = "this comet is going";
 
 /// Sees one socket through to its login or its end.
@@ -89,10 +91,16 @@ async fn greet(shard: &Shard, mut stream: TcpStream, transport: Transport) -> Re
     let deadline = Instant::now() + shard.config.limits.handshake_within;
     let mut buf = Vec::with_capacity(1024);
     loop {
-        let words = match timeout_at(deadline, stream.read_buf(&mut buf)).await {
-            Err(_) => return Err(Leaving { stream, words: Vec::new(), reason: CloseReason::HandshakeTimeout }),
-            Ok(Err(_) | Ok(0)) => return Err(Leaving { stream, words: Vec::new(), reason: CloseReason::Broken }),
-            Ok(Ok(_)) => match handshake::read(&buf, &shard.policy) {
+        let read = async {
+            tokio::select! {
+                read = timeout_at(deadline, stream.read_buf(&mut buf)) => read.ok(),
+                () = hurry(shard) => None,
+            }
+        };
+        let words = match read.await {
+            None => return Err(Leaving { stream, words: Vec::new(), reason: CloseReason::HandshakeTimeout }),
+            Some(Err(_) | Ok(0)) => return Err(Leaving { stream, words: Vec::new(), reason: CloseReason::Broken }),
+            Some(Ok(_)) => match handshake::read(&buf, &shard.policy) {
                 Ok(None) => continue,
                 Ok(Some(upgrade)) => {
                     if stream.write_all(&upgrade.response).await.is_err() {
@@ -106,6 +114,12 @@ async fn greet(shard: &Shard, mut stream: TcpStream, transport: Transport) -> Re
         };
         return Err(Leaving { stream, words, reason: CloseReason::BadHandshake });
     }
+}
+
+// When the comet goes, a handshake may still end, so that the client can be told; a slow one may not.
+async fn hurry(shard: &Shard) {
+    shard.leaving.cancelled().await;
+    tokio::time::sleep(HANDSHAKE_WHEN_GOING).await;
 }
 
 impl Newcomer {

@@ -84,6 +84,53 @@ async fn bombs_are_refused_by_name_and_the_connection_goes_on() {
 }
 
 #[tokio::test]
+async fn noise_after_a_login_ends_at_most_its_own_connection() {
+    let mut config = config();
+    config.limits.bad_frames = 255;
+    let comet = Comet::start(config);
+    let (mut healthy, _) = Tcp::login(&comet, "user:ann").await;
+    let app = pushmesh_protocol::frame::AppBody { re: Some(1), data: vec![1; 40].into() };
+    let frames = [
+        ClientFrame::Ping(Ping {}),
+        ClientFrame::Ack(pushmesh_protocol::frame::Ack { ids: vec![push_id(1), push_id(2)] }),
+        ClientFrame::Calls(pushmesh_protocol::frame::CallsQuery { re: 3 }),
+        ClientFrame::App(pushmesh_protocol::frame::App { code: 1000, body: app }),
+        ClientFrame::Join(pushmesh_protocol::frame::Join { room: "r".parse().unwrap(), resume: None }),
+        login("user:mal"),
+    ];
+    let mut random = random();
+    for round in 0..60 {
+        let (mut stream, websocket) = match round % 2 {
+            0 => (raw_websocket(&comet).await, true),
+            _ => (Tcp::login(&comet, "user:mal").await.0.stream, false),
+        };
+        for _ in 0..10 {
+            let frame = &frames[random() % frames.len()];
+            let body = frame.encode(Encoding::MessagePack);
+            let mut bytes = if websocket { masked(0x82, &body) } else { tcp_frame(frame) };
+            // Beyond the header, mostly: a broken header ends it at once.
+            let from = if random() % 8 == 0 { 0 } else { bytes.len() - body.len() };
+            let at = from + random() % (bytes.len() - from);
+            bytes[at] ^= 1 << (random() % 8);
+            if stream.write_all(&bytes).await.is_err() {
+                break;
+            }
+        }
+    }
+    healthy.send(&ClientFrame::Ping(Ping {})).await;
+    assert_eq!(healthy.next().await, Some(ServerFrame::Pong(Pong {})));
+}
+
+// A fixed sequence (Knuth's generator): what fails once fails again.
+fn random() -> impl FnMut() -> usize {
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    move || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize
+    }
+}
+
+#[tokio::test]
 async fn noise_on_both_doors_leaves_the_comet_well() {
     let comet = Comet::start(config());
     let (mut healthy, _) = Tcp::login(&comet, "user:ann").await;
@@ -101,12 +148,7 @@ async fn noise_on_both_doors_leaves_the_comet_well() {
             .concat(),
         ),
     ];
-    // A fixed sequence (Knuth's generator): what fails once fails again.
-    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut random = move || {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (seed >> 33) as usize
-    };
+    let mut random = random();
     for round in 0..400 {
         let (door, mut bytes) = good[round % 2].clone();
         for _ in 0..1 + random() % 4 {

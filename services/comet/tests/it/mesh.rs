@@ -10,7 +10,7 @@ use pushmesh_protocol::{
     ConnId, Instance, LoginId, Partition, Partitions, Token, UserId,
     frame::{
         Ack, ActiveCall, App, AppBody, Call, CallsQuery, ClientFrame, Encoding, ErrorCode, KickReason, Login, LoginOk,
-        Logout, Resume, ServerFrame,
+        Logout, Ping, Pong, Resume, ServerFrame,
     },
     message::{
         AckBatch, AckOutcome, AppAnswer, AppRequest, CallsAnswer, CallsRequest, CometBatch, CometItem, CometOrder,
@@ -20,7 +20,7 @@ use pushmesh_protocol::{
     topology::{TopologyConfig, topology},
     wire,
 };
-use pushmesh_testkit::{Nats, wait_for};
+use pushmesh_testkit::{Nats, Process, ProcessOptions, wait_for};
 use tokio::{sync::oneshot, task::JoinHandle};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -385,5 +385,83 @@ async fn a_comet_that_goes_sends_its_clients_to_the_other_one_where_they_resume(
     drained.await.unwrap();
     for (_, ok) in &clients {
         assert_eq!(mesh.session("ann", &ok.conn_id).await, None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_the_bus_was_away_for_too_long_all_sessions_are_put_again() {
+    let mut mesh = Mesh::start().await;
+    let again = |config: &mut Config| config.reput_after = Duration::ZERO;
+    let (_ingest, comet) = tokio::join!(mesh.ingest(), mesh.comet("comet-1", again));
+    let (client, ok) = Tcp::log_in(&comet, login(&mesh.token("ann", None))).await;
+    let key = Key::session(mesh.partition("ann"), &"ann".parse().unwrap(), &ok.conn_id);
+    let before = mesh.sessions.get(&key).await.unwrap().unwrap().revision;
+    mesh.nats.restart().await;
+    wait_for("the session put again", Duration::from_secs(15), || async {
+        match mesh.sessions.get(&key).await {
+            Ok(Some(entry)) if entry.revision > before => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    // Its end is written under the new revision.
+    drop(client);
+    wait_for("left", SOON, || async {
+        mesh.session("ann", &ok.conn_id).await.and_then(|session| session.left).ok_or("not left")
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_comet_out_of_descriptors_keeps_its_connections_and_recovers() {
+    let mesh = Mesh::start().await;
+    let _ingest = mesh.ingest().await;
+    let jwks = mesh.dir.path().join("jwks.json");
+    let settings = [
+        format!("nats.url={}", mesh.nats.url()),
+        format!("auth.jwks_file={}", jwks.display()),
+        "admin.listen=127.0.0.1:0".to_owned(),
+        "mesh.instance=comet-1".to_owned(),
+        "service.websocket=127.0.0.1:0".to_owned(),
+        "service.tcp=127.0.0.1:0".to_owned(),
+        "service.shards=1".to_owned(),
+    ];
+    let arguments = ["-c", "ulimit -n 96; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_comet")];
+    let options = ProcessOptions::new("/bin/sh")
+        .args(arguments)
+        .args(settings.iter().flat_map(|setting| ["--set", setting.as_str()]));
+    let mut process = Process::start("comet", options).await;
+    let comet = Outside { websocket: process.door("ws"), tcp: process.door("tcp") };
+    let (mut first, _) = Tcp::log_in(&comet, login(&mesh.token("ann", None))).await;
+    let mut crowd = Vec::new();
+    for _ in 0..200 {
+        crowd.push(tokio::net::TcpStream::connect(comet.tcp).await.unwrap());
+    }
+    wait_for("no descriptors left", SOON, || async {
+        if process.stderr().contains("cannot accept") { Ok(()) } else { Err("all accepted so far") }
+    })
+    .await;
+    first.send(&ClientFrame::Ping(Ping {})).await;
+    assert_eq!(first.next().await, Some(ServerFrame::Pong(Pong {})));
+    drop(crowd);
+    let (mut second, _) = Tcp::log_in(&comet, login(&mesh.token("ben", None))).await;
+    second.send(&ClientFrame::Ping(Ping {})).await;
+    assert_eq!(second.next().await, Some(ServerFrame::Pong(Pong {})));
+    process.term();
+    assert!(matches!(first.next().await, Some(ServerFrame::Reconnect(_))));
+    process.expect_exit(0, Duration::from_secs(15)).await;
+}
+
+struct Outside {
+    websocket: SocketAddr,
+    tcp: SocketAddr,
+}
+
+impl Doors for Outside {
+    fn websocket(&self) -> SocketAddr {
+        self.websocket
+    }
+    fn tcp(&self) -> SocketAddr {
+        self.tcp
     }
 }
