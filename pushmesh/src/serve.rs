@@ -51,7 +51,7 @@ impl Serve {
             Self::DiscussPush(options) => options.run::<discuss_push::Service>(),
             Self::OrgPush(options) => options.run::<org_push::Service>(),
             Self::AckRetry(options) => options.run::<ack_retry::Service>(),
-            Self::Comet(options) => options.run::<comet::Comet>(),
+            Self::Comet(options) => options.run::<comet::Service>(),
         }
     }
 }

@@ -195,19 +195,15 @@ async fn all_ready(
     let mut doors = BTreeMap::new();
     for service in running {
         let Some(mut ready) = service.ready.take() else { continue };
-        loop {
-            tokio::select! {
-                told = &mut ready => match told {
-                    Ok(told) => {
-                        doors.insert(service.name.clone(), told);
-                        break;
-                    }
-                    // It has ended, and its task says why.
-                    Err(_) => return Err(first_to_end(tasks, &names).await),
-                },
-                Some(joined) = tasks.join_next() => return Err(why(joined, &names)),
-            }
-        }
+        let told = tokio::select! {
+            told = &mut ready => told,
+            Some(joined) = tasks.join_next() => return Err(why(joined, &names)),
+        };
+        match told {
+            Ok(told) => doors.insert(service.name.clone(), told),
+            // It has ended, and its task says why.
+            Err(_) => return Err(first_to_end(tasks, &names).await),
+        };
     }
     Ok(doors)
 }

@@ -67,7 +67,7 @@ impl Launcher {
         }
         let config = ack_retry::Config { door: self.door(port::ACK_RETRY), ..Default::default() };
         all.add::<ack_retry::Service>("ack-retry", Stage::Delivery, config);
-        all.add::<comet::Comet>("comet", Stage::Edge, self.comet());
+        all.add::<comet::Service>("comet", Stage::Edge, self.comet());
         all.running
     }
 
