@@ -80,7 +80,8 @@ impl Pulse {
     /// Whether the pulse has not stopped since `generation`.
     pub(crate) fn beats(&self, now: Instant, generation: u64) -> bool {
         let heard = self.heard.load(Ordering::Acquire);
-        self.nanos(now).saturating_sub(heard) < self.fence_after.as_nanos() as u64 && self.generation() == generation
+        let age = self.nanos(now).saturating_sub(heard);
+        heard > 0 && age < self.fence_after.as_nanos() as u64 && self.generation() == generation
     }
 
     // From 1: 0 stands for never.

@@ -162,11 +162,8 @@ impl Roster {
 
     /// Looks for members that fell silent.
     pub(crate) fn tick(&mut self, now: Instant) {
-        let Some(quiet) = self.heard_at.map(|at| now.saturating_duration_since(at)) else { return };
-        if quiet > self.tuning.hearing_gap() {
-            return;
-        }
-        let clock = self.listened + quiet;
+        // The time since somebody was heard last is not counted yet: it may be the beginning of deafness.
+        let clock = self.listened;
         let alive = self.members.values().filter(|entry| !entry.silent).count();
         let mut lost = 0;
         for entry in self.members.values_mut().filter(|entry| !entry.silent) {

@@ -30,7 +30,7 @@ pub struct Member {
 
 impl View {
     /// The members of a service, dead ones included, by instance.
-    pub fn members_of(&self, service: &Token) -> impl Iterator<Item = &Member> {
+    pub fn members_of(&self, service: &Token) -> impl Iterator<Item = &Member> + use<'_> {
         self.services.get(service).into_iter().flatten()
     }
 

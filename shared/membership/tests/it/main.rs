@@ -1,0 +1,6 @@
+//! Members, leases and hand-overs over a real nats-server.
+
+mod faults;
+mod mesh;
+mod ring;
+mod sharing;

@@ -1,0 +1,196 @@
+//! A mesh of one service whose work notes every effect it has, and what must never be seen.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use pushmesh_bus::{Bus, Config, TakeOver, provision};
+use pushmesh_membership::{Lease, Me, Membership, Ownership, PartitionWork, Tuning};
+use pushmesh_protocol::{
+    Partition, Partitions,
+    id::{Instance, Kind, Token},
+    message::Epoch,
+    topology::{TopologyConfig, topology},
+};
+use pushmesh_testkit::{Nats, wait_for};
+
+pub const PARTITIONS: u16 = 16;
+
+pub fn service() -> Token {
+    Token::new("distributor").expect("a token")
+}
+
+pub fn instance(name: &str) -> Instance {
+    Instance::new(name).expect("a token")
+}
+
+pub fn partitions() -> Partitions {
+    Partitions::new(PARTITIONS).expect("an allowed number")
+}
+
+pub struct Mesh {
+    pub nats: Nats,
+    pub log: Arc<Log>,
+}
+
+/// Everything that all members' work did.
+#[derive(Default)]
+pub struct Log {
+    effects: Mutex<HashMap<Partition, Effects>>,
+    /// Seen and never to be: an effect under an older epoch than one before.
+    pub faults: Mutex<Vec<String>>,
+}
+
+#[derive(Default)]
+struct Effects {
+    epoch: Epoch,
+    last: Option<Instant>,
+    longest_pause: Duration,
+    takes: Vec<(Instance, Epoch, TakeOver)>,
+}
+
+impl Log {
+    fn taken(&self, who: &Instance, lease: &Lease) {
+        let mut all = self.effects.lock().expect("no test panics in here");
+        let effects = all.entry(lease.partition()).or_default();
+        effects.takes.push((who.clone(), lease.epoch(), lease.how()));
+    }
+
+    fn effect(&self, who: &Instance, lease: &Lease) {
+        let mut all = self.effects.lock().expect("no test panics in here");
+        // Asked in the lock: two holders at the same moment would show as an epoch that goes back.
+        if !lease.held() {
+            return;
+        }
+        let effects = all.entry(lease.partition()).or_default();
+        if lease.epoch() < effects.epoch {
+            let fault =
+                format!("{who} works on {} under {}, after {}", lease.partition(), lease.epoch(), effects.epoch);
+            self.faults.lock().expect("no test panics in here").push(fault);
+        }
+        effects.epoch = effects.epoch.max(lease.epoch());
+        let now = Instant::now();
+        let pause = effects.last.replace(now).map_or(Duration::ZERO, |last| now - last);
+        effects.longest_pause = effects.longest_pause.max(pause);
+    }
+
+    /// The longest pause of any partition since it was last asked.
+    pub fn take_longest_pause(&self) -> Duration {
+        let mut all = self.effects.lock().expect("no test panics in here");
+        all.values_mut().map(|effects| std::mem::take(&mut effects.longest_pause)).max().unwrap_or_default()
+    }
+
+    /// How each partition was taken last.
+    pub fn last_takes(&self) -> BTreeMap<u16, (Instance, Epoch, TakeOver)> {
+        let all = self.effects.lock().expect("no test panics in here");
+        all.iter().filter_map(|(partition, effects)| Some((partition.0, effects.takes.last()?.clone()))).collect()
+    }
+
+    pub fn epochs(&self) -> BTreeMap<u16, Epoch> {
+        let all = self.effects.lock().expect("no test panics in here");
+        all.iter().map(|(partition, effects)| (partition.0, effects.epoch)).collect()
+    }
+}
+
+/// Has an effect every 2 ms while its lease holds.
+pub struct Work {
+    pub who: Instance,
+    pub log: Arc<Log>,
+    /// Set: the work on partition 0 returns although nobody asked.
+    pub quits: AtomicBool,
+}
+
+impl PartitionWork for Work {
+    async fn run(self: Arc<Self>, lease: Lease) {
+        self.log.taken(&self.who, &lease);
+        let mut every = tokio::time::interval(Duration::from_millis(2));
+        loop {
+            tokio::select! {
+                biased;
+                () = lease.lost() => return,
+                () = lease.released() => return,
+                _ = every.tick() => self.log.effect(&self.who, &lease),
+            }
+            if lease.partition() == Partition(0) && self.quits.swap(false, Ordering::Relaxed) {
+                return;
+            }
+        }
+    }
+}
+
+pub struct Member {
+    pub membership: Membership,
+    pub ownership: Ownership,
+    pub work: Arc<Work>,
+    pub bus: Bus,
+}
+
+impl Mesh {
+    pub async fn start() -> Mesh {
+        let nats = Nats::start().await;
+        let bus = connect(&nats, "setup", "setup").await;
+        let kinds = vec![Kind::new("group").expect("a token")];
+        let config = TopologyConfig { partitions: Partitions::new(8).expect("allowed"), kinds, ..Default::default() };
+        provision(&bus, &topology(&config)).await.expect("a fresh server is provisioned");
+        bus.drain().await;
+        Mesh { nats, log: Arc::default() }
+    }
+
+    /// A member that takes partitions.
+    pub async fn join(&self, name: &str, weight: u16) -> Member {
+        let bus = connect(&self.nats, "distributor", name).await;
+        let me = Me { service: service(), instance: instance(name), weight, address: format!("{name}:1") };
+        let membership = Membership::join(&bus, me, Tuning::default()).await.expect("it joins");
+        let work = Arc::new(Work { who: instance(name), log: self.log.clone(), quits: AtomicBool::new(false) });
+        let ownership = membership.own(partitions(), work.clone());
+        Member { membership, ownership, work, bus }
+    }
+
+    /// Waits until these share all partitions as the ring says.
+    pub async fn shared_by(&self, what: &str, members: &[&Member]) {
+        let ring = pushmesh_membership::ring::Map::new(
+            partitions(),
+            members.iter().map(|member| (&member.membership.me().instance, member.membership.me().weight)),
+        );
+        wait_for(what, Duration::from_secs(10), || async {
+            for member in members {
+                let me = &member.membership.me().instance;
+                let held: Vec<_> = member.ownership.held().iter().map(|(partition, _)| *partition).collect();
+                let due: Vec<_> = partitions().all().filter(|partition| ring.of(*partition) == Some(me)).collect();
+                if held != due {
+                    return Err(format!("{me} holds {held:?} instead of {due:?}"));
+                }
+                if !*member.ownership.covered().borrow() {
+                    return Err(format!("{me} sees partitions without an owner"));
+                }
+            }
+            Ok(())
+        })
+        .await;
+    }
+
+    /// Waits until every partition has an effect under a newer epoch than `before`.
+    pub async fn renewed(&self, what: &str, before: &BTreeMap<u16, Epoch>) {
+        wait_for(what, Duration::from_secs(15), || async {
+            let now = self.log.epochs();
+            let old: Vec<_> = before.iter().filter(|(partition, epoch)| now[partition] <= **epoch).collect();
+            if old.is_empty() { Ok(()) } else { Err(format!("still under the old epoch: {old:?}")) }
+        })
+        .await;
+    }
+
+    pub fn expect_no_fault(&self) {
+        let faults = self.log.faults.lock().expect("no test panics in here");
+        assert!(faults.is_empty(), "{faults:#?}");
+    }
+}
+
+pub async fn connect(nats: &Nats, service: &str, name: &str) -> Bus {
+    let service = Token::new(service).expect("a token");
+    Bus::connect(&Config::to(nats.url()), &service, &instance(name)).await.expect("the server is there")
+}
