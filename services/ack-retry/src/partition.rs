@@ -10,14 +10,15 @@ use std::{
 };
 
 use pushmesh_bus::{
-    Acker, Bus, ConsumeError, Delivered, Health, KvError, KvEvent, KvWatch, Message, PartitionConsumer, SubscribeError,
-    Subscription, TakeOver, Verdict,
+    Acker, Bus, ConsumeError, Delivered, Health, Kv, KvError, KvEvent, KvWatch, Message, PartitionConsumer,
+    SubscribeError, Subscription, TakeOver, Verdict,
 };
 use pushmesh_membership::{Lease, Membership, PartitionWork, View};
 use pushmesh_protocol::{
     Instance, Partition, Partitions, Token,
-    message::{DeadReason, Epoch, Millis},
-    name::{Bucket, Filter, KeyFilter, Stream, Subject},
+    message::{DeadReason, Epoch, HandOver, Millis},
+    name::{Bucket, Filter, Key, KeyFilter, Stream, Subject},
+    wire,
 };
 use tokio::{sync::watch, time::Instant};
 
@@ -51,45 +52,20 @@ pub struct Work {
 }
 
 impl PartitionWork for Work {
+    // Returning with the lease still held gives it back: membership has it taken over again, as after a crash.
     async fn run(self: Arc<Self>, lease: Lease) {
         let partition = lease.partition();
-        let mut how = lease.how();
-        loop {
-            let begun = Instant::now();
-            let served = tokio::select! {
-                biased;
-                () = lease.lost() => return,
-                () = lease.released() => return,
-                loaded = self.take_over(&lease, how) => match loaded {
-                    Ok(serving) => {
-                        self.metrics.load_seconds.record(begun.elapsed().as_secs_f64());
-                        Some(serving)
-                    }
-                    Err(error) => {
-                        tracing::warn!(%partition, %error, "could not take a partition over; again");
-                        None
-                    }
-                },
-            };
-            if let Some(serving) = served {
-                let end = serving.run(&lease).await;
-                self.metrics.hold(partition, None);
-                match end {
-                    End::Released | End::Lost => return,
-                    End::Broken => {
-                        tracing::warn!(%partition, "a partition's consumer or watch ended; taking it over again")
-                    }
-                }
-            }
-            // What this owner was given may have been sent: the same as after another's crash.
-            how = TakeOver::Crashed;
-            tokio::select! {
-                biased;
-                () = lease.lost() => return,
-                () = lease.released() => return,
-                () = tokio::time::sleep(AGAIN_AFTER) => {}
-            }
+        let begun = Instant::now();
+        let serving = tokio::select! {
+            biased;
+            () = lease.released() => return,
+            serving = self.insist_on(&lease) => serving,
+        };
+        self.metrics.load_seconds.record(begun.elapsed().as_secs_f64());
+        if let End::Broken = serving.run(&lease).await {
+            tracing::warn!(%partition, "a partition's consumer or watch ended");
         }
+        self.metrics.hold(partition, None);
     }
 }
 
@@ -114,25 +90,32 @@ enum End {
 }
 
 impl Work {
+    async fn insist_on(self: &Arc<Self>, lease: &Lease) -> Serving {
+        loop {
+            match self.take_over(lease, lease.how()).await {
+                Ok(serving) => return serving,
+                Err(error) => {
+                    tracing::warn!(partition = %lease.partition(), %error, "could not take a partition over; again");
+                }
+            }
+            tokio::time::sleep(AGAIN_AFTER).await;
+        }
+    }
+
     async fn take_over(self: &Arc<Self>, lease: &Lease, how: TakeOver) -> Result<Serving, LoadError> {
         let partition = lease.partition();
         let consumer = self.bus.take_partition(&Stream::PUSH, partition, how).await?;
-        let delivered_before = consumer.delivered_before();
         let acks = self.bus.subscribe(Filter::from(Subject::ack(partition))).await?;
-        let open = async |bucket: Bucket| {
-            let kv =
-                self.bus.bucket(&bucket).await.map_err(|error| LoadError::Bucket { bucket: bucket.clone(), error })?;
-            let watch = kv.watch(KeyFilter::of_partition(partition)).await;
-            let watch = watch.map_err(|error| LoadError::Bucket { bucket, error })?;
-            Ok::<_, LoadError>((kv, watch))
-        };
-        let (sessions, session_watch) = open(Bucket::SESSIONS).await?;
+        let (sessions, session_watch) = self.open(Bucket::SESSIONS, partition).await?;
+        let pending = self.bucket(Bucket::PENDING).await?;
+        let seen = self.looked_at(&pending, &consumer, partition, how).await?;
         let clock = Clock::start();
         let mut serving = Serving {
             desk: Desk::new(self.rules.clone(), partition, lease.epoch(), clock.now()),
             clock,
             consumer,
-            delivered_before,
+            seen,
+            delivered_before: seen,
             acks,
             sessions: session_watch,
             view: self.membership.view(),
@@ -161,13 +144,44 @@ impl Work {
             let current = event == KvEvent::Current;
             serving.session(event).await;
             if current {
-                let (_, pending) = open(Bucket::PENDING).await?;
-                serving.load(pending).await?;
+                let (pending, watch) = self.open(Bucket::PENDING, partition).await?;
+                serving.load(watch).await?;
+                let purged = pending.purge(&Key::hand_over(partition)).await;
+                purged.map_err(|error| LoadError::Bucket { bucket: Bucket::PENDING, error })?;
                 serving.apply(Event::Ready).await;
                 return Ok(serving);
             }
         }
         Err(LoadError::WatchEnded(Bucket::SESSIONS))
+    }
+
+    async fn bucket(&self, bucket: Bucket) -> Result<Kv, LoadError> {
+        self.bus.bucket(&bucket).await.map_err(|error| LoadError::Bucket { bucket, error })
+    }
+
+    async fn open(&self, bucket: Bucket, partition: Partition) -> Result<(Kv, KvWatch), LoadError> {
+        let kv = self.bucket(bucket.clone()).await?;
+        let watch = kv.watch(KeyFilter::of_partition(partition)).await;
+        Ok((kv, watch.map_err(|error| LoadError::Bucket { bucket, error })?))
+    }
+
+    /// Up to which message of PUSH everything may have been sent once: what was delivered to the owner before, unless
+    /// that one handed over and says how far it had looked.
+    async fn looked_at(
+        &self,
+        pending: &Kv,
+        consumer: &PartitionConsumer,
+        partition: Partition,
+        how: TakeOver,
+    ) -> Result<u64, LoadError> {
+        let delivered = consumer.delivered_before();
+        if how != TakeOver::HandedOver {
+            return Ok(delivered);
+        }
+        let entry = pending.get(&Key::hand_over(partition)).await;
+        let entry = entry.map_err(|error| LoadError::Bucket { bucket: Bucket::PENDING, error })?;
+        let hand_over: Option<HandOver> = entry.and_then(|entry| wire::decode(&entry.value).ok());
+        Ok(hand_over.map_or(delivered, |hand_over| delivered.min(hand_over.sequence)))
     }
 
     fn living_comets(&self, view: &View) -> HashMap<Instance, Epoch> {
@@ -181,7 +195,10 @@ struct Serving {
     desk: Desk,
     clock: Clock,
     consumer: PartitionConsumer,
+    /// Messages up to this one may have been sent by an earlier owner.
     delivered_before: u64,
+    /// Messages up to this one have been looked at, here or by an earlier owner.
+    seen: u64,
     acks: Subscription,
     sessions: KvWatch,
     view: watch::Receiver<Arc<View>>,
@@ -247,6 +264,15 @@ impl Serving {
                 }
                 Wake::Acks(None) | Wake::Session(None) => break,
                 wake => self.take(wake).await,
+            }
+        }
+        // What the consumer holds and nobody looked at has not been sent: the next owner need not count it as such.
+        if lease.held() {
+            let hand_over = wire::encode(&HandOver { sequence: self.seen });
+            let key = Key::hand_over(self.partition);
+            let noted = self.effects.pending().put(&key, hand_over.into());
+            if !matches!(tokio::time::timeout(FINISH_WITHIN, noted).await, Ok(Ok(_))) {
+                tracing::warn!(partition = %self.partition, "handed over without a note; some pushes will wait a while");
             }
         }
         self.consumer.release().await;
@@ -315,6 +341,7 @@ impl Serving {
     }
 
     async fn order(&mut self, delivered: Delivered) {
+        self.seen = self.seen.max(delivered.sequence);
         let (partition, partitions) = (self.partition, self.work.partitions);
         match handlers::order::read(&delivered, partition, partitions, self.delivered_before) {
             Ok(event) => {

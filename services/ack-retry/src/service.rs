@@ -43,6 +43,12 @@ impl pushmesh_boot::Service for Service {
             metrics,
         });
         let ownership = context.membership.own(context.mesh.partitions, work);
+        let (mut covered, taking) = (ownership.covered(), context.latch("partitions have no owner yet"));
+        context.spawn("covered", async move {
+            // Membership's end is the process's.
+            let _ = covered.wait_for(|covered| *covered).await;
+            drop(taking);
+        });
 
         let api = Api {
             bus: context.bus.clone(),

@@ -89,6 +89,13 @@ pub const CATALOGUE: &[Entry] = &[
         consumers: &["ack-retry"],
     },
     Entry {
+        template: "handover.<p>",
+        shape: Shape::Bucket("pending"),
+        payload: "HandOver",
+        producers: &["ack-retry"],
+        consumers: &["ack-retry"],
+    },
+    Entry {
         template: "pm.v1.comet.batch.<comet>",
         shape: Shape::Core,
         payload: "CometBatch",

@@ -317,6 +317,13 @@ pub enum PendingState {
     Inbox,
 }
 
+/// Where the owner of a partition of PUSH stopped when it handed over: value of its key in the bucket `pending`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandOver {
+    /// Nothing after this sequence has been looked at, though it may have been delivered.
+    pub sequence: u64,
+}
+
 /// What DEAD holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeadLetter {

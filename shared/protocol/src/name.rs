@@ -252,6 +252,11 @@ impl Key {
         Self(format!("{partition}.{user}.{push}").into())
     }
 
+    /// Where the last owner of a partition of PUSH stopped.
+    pub fn hand_over(partition: Partition) -> Self {
+        Self(format!("handover.{partition}").into())
+    }
+
     pub fn call(call: &CallId) -> Self {
         Self(call.to_string().into())
     }

@@ -163,7 +163,7 @@ fn transmissions(world: &World) -> HashMap<PushId, usize> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn never_a_fourth_transmission_and_nothing_is_lost(

@@ -17,7 +17,7 @@ pub enum Malformed {
 
 /// Reads it. Its processing is a span of the push's trace, and the context that travels on.
 ///
-/// What an earlier owner was given, or this one before, counts as sent once.
+/// What an earlier owner was given counts as sent once.
 pub fn read(
     delivered: &Delivered,
     partition: Partition,
@@ -43,6 +43,6 @@ pub fn read(
         sequence: delivered.sequence,
         order,
         stored_at: delivered.at,
-        delivered_before: delivered.sequence <= delivered_before || delivered.attempt > 1,
+        delivered_before: delivered.sequence <= delivered_before,
     })
 }

@@ -1,0 +1,63 @@
+use std::collections::HashMap;
+
+use pushmesh_protocol::{PushId, message::AtEnd};
+use pushmesh_testkit::wait_for;
+
+use crate::mesh::{LONG, Mesh};
+
+const USERS: usize = 40;
+
+/// Forty users online, each with pushes before and after the change of owners.
+async fn story(kill: bool) {
+    let mesh = Mesh::start().await;
+    let settings = ["service.retry_interval=2s", "service.suspect_after=500ms"];
+    let mut first = mesh.ack_retry("one", &settings).await;
+    let mut second = mesh.ack_retry("two", &settings).await;
+    let comet = mesh.comet("c1").await;
+    let name = |n: usize| format!("user{n}");
+    for n in 0..USERS {
+        mesh.put_session(&comet, &name(n), "phone", &format!("l{n}"), &format!("conn{n}")).await;
+    }
+    let mut pushes: HashMap<PushId, usize> = HashMap::new();
+    for n in 0..USERS {
+        pushes.insert(mesh.call(&name(n), "phone", &format!("l{n}"), "silent").await, n);
+    }
+    wait_for("both to have sent", LONG, async || {
+        let sent = comet.items().len();
+        if sent >= USERS { Ok(()) } else { Err(format!("{sent}")) }
+    })
+    .await;
+    if kill {
+        first.kill();
+    } else {
+        first.term();
+    }
+    for n in 0..USERS {
+        pushes.insert(mesh.call(&name(n), "phone", &format!("l{n}"), "later").await, n);
+        pushes.insert(mesh.message(&name(n), "m", AtEnd::Dead).await, n);
+    }
+    // Nobody acknowledges: every push comes three times, whoever owns it, or twice where its owner died before the first.
+    wait_for("all to be dead letters", LONG, async || {
+        let dead = mesh.dead().await.len();
+        if dead == pushes.len() { Ok(()) } else { Err(format!("{dead} of {}", pushes.len())) }
+    })
+    .await;
+    for (push, n) in &pushes {
+        let times = comet.transmissions(*push).len();
+        let least = if kill { 2 } else { 3 };
+        assert!((least..=3).contains(&times), "{times} transmissions of {push} to {}", name(*n));
+    }
+    mesh.nothing_is_left().await;
+    second.kill();
+    mesh.no_push_waits().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_is_killed_and_no_push_is_lost_nor_sent_a_fourth_time() {
+    story(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_leaves_and_every_push_is_sent_exactly_three_times() {
+    story(false).await;
+}

@@ -1,0 +1,51 @@
+use pushmesh_protocol::message::{OfflineCause, ReportedEvent};
+use pushmesh_testkit::wait_for;
+
+use crate::mesh::{LONG, Mesh, now};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_connection_of_a_device_closes_the_first() {
+    let mesh = Mesh::start().await;
+    let _ack_retry = mesh.ack_retry("one", &[]).await;
+    let (one, two) = (mesh.comet("c1").await, mesh.comet("c2").await);
+    mesh.put_session_since(&one, "alice", "phone", "l1", "a", now() - 10, None).await;
+    mesh.put_session(&one, "alice", "tablet", "l2", "t").await;
+    mesh.put_session(&two, "alice", "phone", "l3", "b").await;
+    wait_for(
+        "the kick",
+        LONG,
+        async || if one.kicked() == ["a"] { Ok(()) } else { Err(format!("{:?}", one.kicked())) },
+    )
+    .await;
+    wait_for("its key to be purged", LONG, async || {
+        if mesh.has_session("alice", "a").await { Err("still there") } else { Ok(()) }
+    })
+    .await;
+    assert!(two.kicked().is_empty());
+    assert!(mesh.has_session("alice", "b").await && mesh.has_session("alice", "t").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_absent_session_ends_its_login_and_goes() {
+    let mesh = Mesh::start().await;
+    let _ack_retry = mesh.ack_retry("one", &[]).await;
+    let (one, two) = (mesh.comet("c1").await, mesh.comet("c2").await);
+    mesh.put_session_since(&one, "alice", "phone", "l1", "a", now(), Some(now())).await;
+    mesh.put_session(&two, "bob", "phone", "l2", "b").await;
+    mesh.put_session(&one, "carol", "phone", "l3", "c").await;
+    // Bob's comet falls silent.
+    two.membership.leave().await;
+    wait_for("both to be reported and purged", LONG, async || {
+        let mut reported: Vec<_> = mesh.reports().into_iter().map(|report| report.user.to_string()).collect();
+        reported.sort();
+        let left = (mesh.has_session("alice", "a").await, mesh.has_session("bob", "b").await);
+        if reported == ["alice", "bob"] && left == (false, false) {
+            Ok(())
+        } else {
+            Err(format!("{reported:?} {left:?}"))
+        }
+    })
+    .await;
+    assert!(mesh.reports().iter().all(|report| report.event == ReportedEvent::Offline(OfflineCause::Timeout)));
+    assert!(mesh.has_session("carol", "c").await);
+}
