@@ -15,6 +15,23 @@ async fn grpc_status(process: &Process) -> i32 {
     health.check(HealthCheckRequest::default()).await.unwrap().into_inner().status
 }
 
+// The services that reflection lists.
+async fn reflected(process: &Process) -> Vec<String> {
+    use tonic_reflection::pb::v1::{
+        ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+        server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+    };
+    let endpoint = Endpoint::from_shared(format!("http://{}", process.door("grpc"))).unwrap();
+    let mut client = ServerReflectionClient::new(endpoint.connect().await.unwrap());
+    let list = MessageRequest::ListServices(String::new());
+    let request = ServerReflectionRequest { host: String::new(), message_request: Some(list) };
+    let mut answers = client.server_reflection_info(tokio_stream::iter([request])).await.unwrap().into_inner();
+    match answers.message().await.unwrap().unwrap().message_response.unwrap() {
+        MessageResponse::ListServicesResponse(list) => list.service.into_iter().map(|service| service.name).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[tokio::test]
 async fn a_ready_service_tells_of_itself_and_drains() {
     let nats = mesh().await;
@@ -33,6 +50,8 @@ async fn a_ready_service_tells_of_itself_and_drains() {
     };
     assert_eq!(level("debug").await, 200);
     assert_eq!(level("a=b=c").await, 400);
+
+    assert!(reflected(&process).await.contains(&"grpc.health.v1.Health".to_owned()));
 
     const SERVING: i32 = 1;
     const NOT_SERVING: i32 = 2;
