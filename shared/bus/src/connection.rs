@@ -227,7 +227,8 @@ async fn first_connection(config: &Config, options: ConnectOptions) -> Result<Cl
         let reason = crate::api::chain(&error);
         use async_nats::ConnectErrorKind as Kind;
         match error.kind() {
-            Kind::Authentication | Kind::AuthorizationViolation | Kind::ServerParse => {
+            Kind::ServerParse => return Err(FieldError::new("url", reason).into()),
+            Kind::Authentication | Kind::AuthorizationViolation => {
                 return Err(ConnectError::Refused { url: config.url.clone(), reason });
             }
             _ if begun.elapsed() >= config.connect_wait => {

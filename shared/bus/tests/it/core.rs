@@ -174,3 +174,29 @@ async fn a_dedicated_connection_and_a_dropped_bus_leave_nothing_behind() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_full_subscription_drops_the_newest_and_says_so() {
+    let nats = Nats::start().await;
+    let bus = connect_as(&nats, "slow", |config| config.subscription_capacity = 1024).await;
+    let mut acks = bus.subscribe(Subject::ack(Partition(1)).into()).await.unwrap();
+    for number in 0..5000 {
+        bus.publish(Subject::ack(Partition(1)), number.to_string().into()).await.unwrap();
+    }
+    let mut health = bus.health();
+    let told = health.wait_for(|health| health.slow_consumer_events > 0);
+    tokio::time::timeout(SOON, told).await.expect("an event").unwrap();
+    for expected in 0..1024 {
+        assert_eq!(super::number(&acks.next().await.unwrap().payload), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_malformed_address_names_its_field() {
+    let config = pushmesh_bus::Config::to("http://nats:4222");
+    let error = pushmesh_bus::Bus::connect(&config, &token("tester"), &"t1".parse().unwrap()).await.err().unwrap();
+    assert!(error.to_string().starts_with("nats.url "), "{error}");
+    let mut config = pushmesh_bus::Config::default();
+    config.in_flight_max = 5000;
+    assert_eq!(config.validate().unwrap_err().to_string(), "in_flight_max must be 1 to 3000 messages");
+}
