@@ -84,12 +84,14 @@ async fn a_killed_distributor_loses_nothing() {
     let kinds = mesh.kinds().await;
     let mut first = mesh.distributor("dist-1").await;
     let second = mesh.distributor("dist-2").await;
-    for round in 0..30 {
-        mesh.login(50, 40).await;
-        if round == 10 {
+    // 1,000 records a second, for as long as it takes to notice and take over.
+    let mut pace = tokio::time::interval(Duration::from_millis(20));
+    for round in 0..120 {
+        pace.tick().await;
+        mesh.login(20, 40).await;
+        if round == 20 {
             first.kill();
         }
-        kinds[0].log.expect(if round < 10 { mesh.stored() } else { kinds[0].log.records().len() }).await;
     }
     for kind in &kinds {
         kind.log.expect(mesh.stored()).await;
@@ -142,8 +144,10 @@ async fn a_leaving_distributor_hands_over_under_load() {
     mesh.login(200, 40).await;
     kinds[0].log.expect(200).await;
     first.term();
-    for _ in 0..10 {
-        mesh.login(50, 40).await;
+    let mut pace = tokio::time::interval(Duration::from_millis(20));
+    for _ in 0..60 {
+        pace.tick().await;
+        mesh.login(20, 40).await;
     }
     first.expect_exit(0, Duration::from_secs(15)).await;
     for kind in &kinds {
