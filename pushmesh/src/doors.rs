@@ -43,9 +43,9 @@ const OWN_TOKEN: Duration = Duration::from_secs(24 * 3600);
 /// The mesh that a command is for.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Place {
-    /// Folder of the mesh's data, as given to `up` [default: ~/.local/share/pushmesh]
+    /// Data folder of the mesh, as given to `up --data` [default: ~/.local/share/pushmesh]
     #[arg(long, value_name = "DIR", env = "PUSHMESH_DATA")]
-    pub data: Option<PathBuf>,
+    pub mesh: Option<PathBuf>,
     /// Print JSON, one object a line
     #[arg(long)]
     pub json: bool,
@@ -107,7 +107,7 @@ impl Place {
     }
 
     pub fn data(&self) -> PathBuf {
-        self.data.clone().unwrap_or_else(default_data)
+        self.mesh.clone().unwrap_or_else(default_data)
     }
 
     /// What the running mesh said; `None` where none runs with this folder.

@@ -17,15 +17,20 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub use self::mesh::Mesh;
 use crate::{
-    doors::{Place, Ready},
+    doors::{Ready, default_data},
     exit::{Failure, Outcome},
+    output::Output,
     provision::partitions,
 };
 
 #[derive(Debug, clap::Args)]
 pub struct Up {
-    #[command(flatten)]
-    place: Place,
+    /// Folder for all it keeps; the other commands find the mesh by it [default: ~/.local/share/pushmesh]
+    #[arg(long, value_name = "DIR", env = "PUSHMESH_DATA")]
+    data: Option<PathBuf>,
+    /// Print where everything is as one JSON object
+    #[arg(long)]
+    json: bool,
     /// Let the system choose every port, instead of 7400 to 7496
     #[arg(long)]
     free_ports: bool,
@@ -94,7 +99,7 @@ impl Options {
 impl Up {
     pub async fn run(self) -> Outcome {
         let mut signals = Signals::new()?;
-        let output = self.place.output();
+        let output = Output { json: self.json };
         let mut mesh = tokio::select! {
             mesh = Mesh::start(self.options()) => mesh?,
             () = signals.next() => return Ok(()),
@@ -102,7 +107,7 @@ impl Up {
         if let Some(path) = &self.ready_file {
             mesh.ready().write(path).map_err(Failure::config)?;
         }
-        output.line(greeting(mesh.ready(), self.place.data.is_some()), mesh.ready())?;
+        output.line(greeting(mesh.ready(), self.data.is_some()), mesh.ready())?;
         let broken = tokio::select! {
             broken = mesh.broken() => Some(broken),
             () = signals.next() => None,
@@ -122,7 +127,7 @@ impl Up {
 
     fn options(&self) -> Options {
         Options {
-            data: self.place.data(),
+            data: self.data.clone().unwrap_or_else(default_data),
             free_ports: self.free_ports,
             nats_url: self.nats_url.clone(),
             insecure_local: self.insecure_local,

@@ -28,7 +28,7 @@ pub async fn run(args: &[&str]) -> Done {
 /// Runs a command on a mesh's data folder; it must succeed. Its lines of JSON.
 pub async fn json(data: &Path, args: &[&str]) -> Vec<Value> {
     let data = data.to_str().unwrap();
-    let args: Vec<_> = args.iter().copied().chain(["--json", "--data", data]).collect();
+    let args: Vec<_> = args.iter().copied().chain(["--json", "--mesh", data]).collect();
     let done = run(&args).await;
     assert_eq!(done.code, 0, "{args:?}: {}", done.stderr);
     done.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()

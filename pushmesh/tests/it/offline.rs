@@ -6,18 +6,18 @@ use crate::command::run;
 async fn keys_and_tokens_need_no_mesh() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().to_str().unwrap();
-    let missing = run(&["token", "client", "alice", "--data", data]).await;
+    let missing = run(&["token", "client", "alice", "--mesh", data]).await;
     assert_eq!(missing.code, 78);
     assert!(missing.stderr.contains("pushmesh keys generate"), "{}", missing.stderr);
 
-    assert_eq!(run(&["keys", "generate", "--data", data]).await.code, 0);
-    assert_eq!(run(&["keys", "generate", "--data", data]).await.code, 1, "never over another file");
-    let token = run(&["token", "client", "alice", "--sid", "s1", "--ttl", "1h", "--data", data]).await;
+    assert_eq!(run(&["keys", "generate", "--mesh", data]).await.code, 0);
+    assert_eq!(run(&["keys", "generate", "--mesh", data]).await.code, 1, "never over another file");
+    let token = run(&["token", "client", "alice", "--sid", "s1", "--ttl", "1h", "--mesh", data]).await;
     assert_eq!(token.stdout.trim().split('.').count(), 3, "{}", token.stdout);
-    let token = run(&["token", "backend", "b", "--scope", "call:write", "--json", "--data", data]).await;
+    let token = run(&["token", "backend", "b", "--scope", "call:write", "--json", "--mesh", data]).await;
     let token: serde_json::Value = serde_json::from_str(&token.stdout).unwrap();
     assert_eq!(token["ttl_s"], 86_400);
-    assert_eq!(run(&["token", "backend", "b", "--scope", "all", "--data", data]).await.code, 2);
+    assert_eq!(run(&["token", "backend", "b", "--scope", "all", "--mesh", data]).await.code, 2);
 }
 
 #[tokio::test]
@@ -25,11 +25,11 @@ async fn a_mesh_that_is_not_there_is_unavailable() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().to_str().unwrap();
     for args in [
-        &["call", "list", "group", "--address", "127.0.0.1:1", "--data", data][..],
-        &["member", "add", "group", "g", "u", "--address", "127.0.0.1:1", "--data", data],
-        &["pending", "u", "--address", "127.0.0.1:1", "--data", data],
-        &["provision", "--nats-url", "nats://127.0.0.1:1", "--data", data],
-        &["replay", "/dev/null", "--address", "127.0.0.1:1", "--data", data],
+        &["call", "list", "group", "--address", "127.0.0.1:1", "--mesh", data][..],
+        &["member", "add", "group", "g", "u", "--address", "127.0.0.1:1", "--mesh", data],
+        &["pending", "u", "--address", "127.0.0.1:1", "--mesh", data],
+        &["provision", "--nats-url", "nats://127.0.0.1:1", "--mesh", data],
+        &["replay", "/dev/null", "--address", "127.0.0.1:1", "--mesh", data],
     ] {
         let done = run(args).await;
         assert_eq!(done.code, 69, "{args:?}: {}", done.stderr);

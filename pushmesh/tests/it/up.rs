@@ -69,7 +69,7 @@ async fn starts_a_call_and_is_told(mesh: &Mesh, data: &Path) {
 
     json(data, &["call", "end", "group", "standup"]).await;
     assert!(json(data, &["call", "list", "group"]).await.is_empty());
-    let again = run(&["call", "start", "group", "friends", "standup", "--data", data.to_str().unwrap()]).await;
+    let again = run(&["call", "start", "group", "friends", "standup", "--mesh", data.to_str().unwrap()]).await;
     assert_eq!(again.code, 1, "a call's id is never used again: {}", again.stderr);
 }
 
@@ -101,7 +101,7 @@ async fn replays_records(mesh: &Mesh, data: &Path) {
     assert_eq!(counts(&summary[0]), [3, 0, 0, 1]);
 
     fs::write(&file, lines.join("\n")).unwrap();
-    let args = ["replay", file.to_str().unwrap(), "--speed", "100", "--json", "--data", data.to_str().unwrap()];
+    let args = ["replay", file.to_str().unwrap(), "--speed", "100", "--json", "--mesh", data.to_str().unwrap()];
     let done = run(&args).await;
     assert_eq!(done.code, 1, "some were refused");
     assert_eq!(counts(&serde_json::from_str(&done.stdout).unwrap()), [3, 2, 0, 1]);

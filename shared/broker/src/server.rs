@@ -149,6 +149,8 @@ impl Server {
         let mut command = Command::new(&self.binary);
         command.arg("-c").arg(&config).arg("--ports_file_dir").arg(&ports_dir);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log_file);
+        // Ctrl-C in a terminal goes to the whole process group: the services must be drained before the server ends.
+        command.process_group(0);
         let child = spawn_bound(command).map_err(|source| StartError::Run { binary: self.binary.clone(), source })?;
         self.child = Some(child);
         self.wait_until_ready(&ports_dir).await

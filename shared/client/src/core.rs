@@ -278,12 +278,14 @@ impl Core {
 
     /// The frames to write now; acknowledgements only once the application has been given what they are for.
     pub fn take_frames(&mut self) -> Vec<ClientFrame> {
-        let mut frames = std::mem::take(&mut self.frames);
-        if self.logged_in && !self.blocked() && !self.acks.is_empty() {
-            let acks = std::mem::take(&mut self.acks);
-            frames.extend(acks.chunks(ACK_MAX_IDS).map(|ids| ClientFrame::Ack(Ack { ids: ids.to_vec() })));
+        let frames = std::mem::take(&mut self.frames);
+        if !self.logged_in || self.blocked() || self.acks.is_empty() {
+            return frames;
         }
-        frames
+        // First: after a LOGOUT they would be nobody's.
+        let acks = std::mem::take(&mut self.acks);
+        let acks = acks.chunks(ACK_MAX_IDS).map(|ids| ClientFrame::Ack(Ack { ids: ids.to_vec() }));
+        acks.chain(frames).collect()
     }
 
     /// The connection is no more: what waited on it fails, and the way on is decided.
