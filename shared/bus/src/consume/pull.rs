@@ -133,7 +133,8 @@ impl Puller {
                 }
                 () = self.handed_on.closed(), if self.queue.is_empty() => Event::Nobody,
                 _ = health.changed() => Event::Connection,
-                () = tokio::time::sleep_until(wake) => Event::Tick,
+                // Disconnected there is nothing to ask: the connection's return wakes it.
+                () = tokio::time::sleep_until(wake), if connected => Event::Tick,
             };
             match event {
                 Event::Message(Some(message)) => {

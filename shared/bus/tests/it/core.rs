@@ -200,3 +200,31 @@ async fn a_malformed_address_names_its_field() {
     config.in_flight_max = 5000;
     assert_eq!(config.validate().unwrap_err().to_string(), "in_flight_max must be 1 to 3000 messages");
 }
+
+#[tokio::test]
+async fn a_tls_server_wants_the_clients_certificate_and_shows_its_own() {
+    let tls = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls");
+    let file = |name: &str| tls.join(name);
+    let nats = Nats::start_with(|options| {
+        options.extra = format!(
+            "tls {{ cert_file: {:?}, key_file: {:?}, ca_file: {:?}, verify: true }}\n",
+            file("server.pem"),
+            file("server.key"),
+            file("ca.pem")
+        );
+    })
+    .await;
+    let bus = connect_as(&nats, "tester", |config| {
+        config.ca_file = Some(file("ca.pem"));
+        config.cert_file = Some(file("client.pem"));
+        config.key_file = Some(file("client.key"));
+    })
+    .await;
+    assert_eq!(bus.request(question(), Bytes::new(), SOON).await, Err(RequestError::NoResponders));
+
+    let mut config = pushmesh_bus::Config::to(nats.url());
+    config.connect_wait = Duration::from_millis(100);
+    config.ca_file = Some(file("ca.pem"));
+    let error = pushmesh_bus::Bus::connect(&config, &token("tester"), &"t1".parse().unwrap()).await.err().unwrap();
+    assert!(matches!(error, ConnectError::Unreachable { .. } | ConnectError::Refused { .. }), "{error}");
+}
