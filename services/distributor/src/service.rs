@@ -40,7 +40,14 @@ impl pushmesh_boot::Service for Service {
         });
         let stop = CancellationToken::new();
         context.spawn("gatherer", gatherer.run(stop.clone()));
-        context.membership.own(context.mesh.partitions, work);
+        let uncovered = context.latch("partitions without an owner");
+        let mut covered = context.membership.own(context.mesh.partitions, work).covered();
+        let drain = context.shutdown().drain.clone();
+        context.spawn("covered", async move {
+            // Membership has ended, or all have one for the first time.
+            let _ = drain.run_until_cancelled(covered.wait_for(|covered| *covered)).await;
+            drop(uncovered);
+        });
         Ok(Self { context, stop })
     }
 

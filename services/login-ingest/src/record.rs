@@ -129,6 +129,7 @@ pub fn check_report(report: LoginReport, now: Millis, mint: impl FnOnce() -> Log
         }
         ReportedEvent::Offline(cause) => {
             let id = match &login_id {
+                Some(login_id) if cause == OfflineCause::Timeout => MessageId::timeout(login_id, at),
                 Some(login_id) => MessageId::offline(login_id),
                 None => MessageId::offline_all(&user, device.as_ref(), at),
             };
@@ -204,6 +205,10 @@ mod tests {
         assert_eq!(all.login_id(), None);
         let one = check(&Told { event, login_id: "l1", device: "phone", ..ONLINE }, NOW, minted).unwrap();
         assert_eq!(one.id.as_str(), "l1.off");
+        // A timeout may end nothing: it has an id of its own, and hides no later end.
+        let event = Some(ReportedEvent::Offline(OfflineCause::Timeout));
+        let timeout = check(&Told { event, login_id: "l1", ..ONLINE }, NOW, minted).unwrap();
+        assert_eq!(timeout.id.as_str(), format!("l1.{NOW}.off"));
     }
 
     #[test]

@@ -328,6 +328,11 @@ impl MessageId {
         Self(format!("{login}.off"))
     }
 
+    /// An `offline` because of a timeout: one that ended nothing, because its user was back, must not hide a later one.
+    pub fn timeout(login: &crate::LoginId, at: crate::message::Millis) -> Self {
+        Self(format!("{login}.{at}.off"))
+    }
+
     /// An `offline` that names no login.
     pub fn offline_all(user: &UserId, device: Option<&crate::DeviceId>, at: crate::message::Millis) -> Self {
         match device {

@@ -156,3 +156,47 @@ async fn a_leaving_distributor_hands_over_under_load() {
     }
     expect_metric(&second, WAITING, |waiting| waiting == 0.0).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_distributor_comes_back_and_breaks_nothing() {
+    let mut mesh = Mesh::start().await;
+    let kinds = mesh.kinds().await;
+    let mut first = mesh.distributor("dist-1").await;
+    let second = mesh.distributor("dist-2").await;
+    let mut pace = tokio::time::interval(Duration::from_millis(20));
+    for round in 0..200 {
+        pace.tick().await;
+        mesh.login(20, 40).await;
+        match round {
+            20 => first.stop(),
+            150 => first.cont(),
+            _ => {}
+        }
+    }
+    for kind in &kinds {
+        kind.log.expect(mesh.stored()).await;
+        kind.log.assert_order();
+    }
+    expect_metric(&first, WAITING, |waiting| waiting == 0.0).await;
+    expect_metric(&second, WAITING, |waiting| waiting == 0.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_restarts_loses_nothing() {
+    let mut mesh = Mesh::start().await;
+    let kinds = mesh.kinds().await;
+    let distributor = mesh.distributor("dist-1").await;
+    let mut pace = tokio::time::interval(Duration::from_millis(20));
+    for round in 0..100 {
+        pace.tick().await;
+        mesh.login(20, 40).await;
+        if round == 20 {
+            mesh.nats.restart().await;
+        }
+    }
+    for kind in &kinds {
+        kind.log.expect(mesh.stored()).await;
+        kind.log.assert_order();
+    }
+    expect_metric(&distributor, WAITING, |waiting| waiting == 0.0).await;
+}
