@@ -18,6 +18,7 @@
 //! Start reading at [`desk`], then [`partition`].
 
 pub mod api;
+mod clock;
 pub mod config;
 pub mod desk;
 mod effects;

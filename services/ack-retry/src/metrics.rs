@@ -1,6 +1,6 @@
 //! Every metric of the service.
 
-use std::{collections::HashMap, sync::Mutex};
+use std::sync::Arc;
 
 use metrics::{Counter, Gauge, Histogram};
 use pushmesh_protocol::{Partition, metric::ack_retry as name};
@@ -34,11 +34,10 @@ pub struct Metrics {
     sessions: Gauge,
     partitions: Gauge,
     full: Gauge,
-    held: Mutex<HashMap<Partition, Held>>,
 }
 
 /// What one partition adds to the gauges.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Held {
     pub load: Load,
     pub sessions: usize,
@@ -75,7 +74,6 @@ impl Metrics {
             sessions: metric::gauge(&name::SESSIONS),
             partitions: metric::gauge(&name::PARTITIONS),
             full: metric::gauge(&name::FULL_PARTITIONS),
-            held: Mutex::default(),
         }
     }
 
@@ -116,25 +114,39 @@ impl Metrics {
             }
         }
     }
+}
 
-    /// What a partition holds now; `None`: it is no longer served.
-    pub fn hold(&self, partition: Partition, held: Option<Held>) {
-        let mut all = self.held.lock().expect("nothing panics while it holds this");
-        let before = match held {
-            Some(held) => all.insert(partition, held),
-            None => all.remove(&partition),
-        };
-        let (old, new) = (before.unwrap_or_default(), held.unwrap_or_default());
+/// One partition's part of the gauges; dropped, it is taken back.
+pub struct Holding {
+    metrics: Arc<Metrics>,
+    held: Held,
+}
+
+impl Holding {
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        metrics.partitions.increment(1.0);
+        Self { metrics, held: Held::default() }
+    }
+
+    pub fn set(&mut self, new: Held) {
+        let old = std::mem::replace(&mut self.held, new);
         let moved = |gauge: &Gauge, from: usize, to: usize| {
             if from != to {
                 gauge.increment(to as f64 - from as f64);
             }
         };
-        moved(&self.pending, old.load.pushes - old.load.inbox, new.load.pushes - new.load.inbox);
-        moved(&self.inbox, old.load.inbox, new.load.inbox);
-        moved(&self.bytes, old.load.bytes, new.load.bytes);
-        moved(&self.sessions, old.sessions, new.sessions);
-        moved(&self.full, usize::from(old.full), usize::from(new.full));
-        moved(&self.partitions, usize::from(before.is_some()), usize::from(held.is_some()));
+        let metrics = &self.metrics;
+        moved(&metrics.pending, old.load.pushes - old.load.inbox, new.load.pushes - new.load.inbox);
+        moved(&metrics.inbox, old.load.inbox, new.load.inbox);
+        moved(&metrics.bytes, old.load.bytes, new.load.bytes);
+        moved(&metrics.sessions, old.sessions, new.sessions);
+        moved(&metrics.full, usize::from(old.full), usize::from(new.full));
+    }
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        self.set(Held::default());
+        self.metrics.partitions.decrement(1.0);
     }
 }

@@ -75,8 +75,10 @@ async fn run(bus: Bus, metrics: Arc<Metrics>, mut waiting: mpsc::Receiver<Addres
                     publish(&bus, &metrics, &comet, std::mem::take(batch)).await;
                 }
             }
+            if Instant::now() >= until {
+                break;
+            }
             tokio::select! {
-                biased;
                 () = sleep_until(until) => break,
                 count = waiting.recv_many(&mut some, ITEMS_MAX) => if count == 0 { break },
             }

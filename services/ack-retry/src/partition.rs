@@ -3,11 +3,7 @@
 //! A take-over goes in this order: the consumer of PUSH (nobody else gets its messages from now on), acknowledgements,
 //! sessions until they are complete, `pending` until it is complete; only then is PUSH read.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use pushmesh_bus::{
     Acker, Bus, ConsumeError, Delivered, Health, Kv, KvError, KvEvent, KvWatch, Message, PartitionConsumer,
@@ -16,17 +12,18 @@ use pushmesh_bus::{
 use pushmesh_membership::{Lease, Membership, PartitionWork, View};
 use pushmesh_protocol::{
     Instance, Partition, Partitions, Token,
-    message::{DeadReason, Epoch, HandOver, Millis},
+    message::{DeadReason, Epoch, HandOver},
     name::{Bucket, Filter, Key, KeyFilter, Stream, Subject},
     wire,
 };
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
+    clock::Clock,
     desk::{Action, Desk, Event, Rules},
     effects::{Effects, Tools},
     handlers,
-    metrics::{Held, Metrics},
+    metrics::{Held, Holding, Metrics},
     outbox::Outbox,
     reporter::Reporter,
 };
@@ -35,8 +32,6 @@ use crate::{
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// How long a hand-over waits for what is on its way; the rest stays safe where it is stored.
 const FINISH_WITHIN: Duration = Duration::from_secs(3);
-/// Events taken before the gauges are set.
-const GAUGES_EVERY: u32 = 256;
 
 /// What membership runs for each partition that is ours.
 pub struct Work {
@@ -65,7 +60,6 @@ impl PartitionWork for Work {
         if let End::Broken = serving.run(&lease).await {
             tracing::warn!(%partition, "a partition's consumer or watch ended");
         }
-        self.metrics.hold(partition, None);
     }
 }
 
@@ -108,7 +102,7 @@ impl Work {
         let acks = self.bus.subscribe(Filter::from(Subject::ack(partition))).await?;
         let (sessions, session_watch) = self.open(Bucket::SESSIONS, partition).await?;
         let pending = self.bucket(Bucket::PENDING).await?;
-        let seen = self.looked_at(&pending, &consumer, partition, how).await?;
+        let (seen, noted) = looked_at(&pending, &consumer, partition, how).await.map_err(pending_error)?;
         let clock = Clock::start();
         let mut serving = Serving {
             desk: Desk::new(self.rules.clone(), partition, lease.epoch(), clock.now()),
@@ -135,7 +129,7 @@ impl Work {
                 metrics: Arc::clone(&self.metrics),
             }),
             ackers: HashMap::new(),
-            since_gauges: 0,
+            holding: Holding::new(Arc::clone(&self.metrics)),
             work: Arc::clone(self),
             partition,
         };
@@ -146,8 +140,10 @@ impl Work {
             if current {
                 let (pending, watch) = self.open(Bucket::PENDING, partition).await?;
                 serving.load(watch).await?;
-                let purged = pending.purge(&Key::hand_over(partition)).await;
-                purged.map_err(|error| LoadError::Bucket { bucket: Bucket::PENDING, error })?;
+                if noted {
+                    // Never read again: it says nothing about what this owner is going to look at.
+                    pending.purge(&Key::hand_over(partition)).await.map_err(pending_error)?;
+                }
                 serving.apply(Event::Ready).await;
                 return Ok(serving);
             }
@@ -165,29 +161,28 @@ impl Work {
         Ok((kv, watch.map_err(|error| LoadError::Bucket { bucket, error })?))
     }
 
-    /// Up to which message of PUSH everything may have been sent once: what was delivered to the owner before, unless
-    /// that one handed over and says how far it had looked.
-    async fn looked_at(
-        &self,
-        pending: &Kv,
-        consumer: &PartitionConsumer,
-        partition: Partition,
-        how: TakeOver,
-    ) -> Result<u64, LoadError> {
-        let delivered = consumer.delivered_before();
-        if how != TakeOver::HandedOver {
-            return Ok(delivered);
-        }
-        let entry = pending.get(&Key::hand_over(partition)).await;
-        let entry = entry.map_err(|error| LoadError::Bucket { bucket: Bucket::PENDING, error })?;
-        let hand_over: Option<HandOver> = entry.and_then(|entry| wire::decode(&entry.value).ok());
-        Ok(hand_over.map_or(delivered, |hand_over| delivered.min(hand_over.sequence)))
-    }
-
     fn living_comets(&self, view: &View) -> HashMap<Instance, Epoch> {
         let comets = view.members_of(&self.comets).filter(|member| member.alive);
         comets.map(|member| (member.instance.clone(), member.epoch)).collect()
     }
+}
+
+fn pending_error(error: KvError) -> LoadError {
+    LoadError::Bucket { bucket: Bucket::PENDING, error }
+}
+
+/// Up to which message of PUSH everything may have been sent once, and whether an owner left a note about it: what was
+/// delivered to the owner before, unless that one handed over and says how far it had looked.
+async fn looked_at(
+    pending: &Kv,
+    consumer: &PartitionConsumer,
+    partition: Partition,
+    how: TakeOver,
+) -> Result<(u64, bool), KvError> {
+    let delivered = consumer.delivered_before();
+    let Some(entry) = pending.get(&Key::hand_over(partition)).await? else { return Ok((delivered, false)) };
+    let note: Option<HandOver> = wire::decode(&entry.value).ok().filter(|_| how == TakeOver::HandedOver);
+    Ok((note.map_or(delivered, |note| delivered.min(note.sequence)), true))
 }
 
 /// A partition that is served.
@@ -206,7 +201,7 @@ struct Serving {
     effects: Effects,
     /// Of messages that the desk has not let go.
     ackers: HashMap<u64, Acker>,
-    since_gauges: u32,
+    holding: Holding,
     work: Arc<Work>,
     partition: Partition,
 }
@@ -229,6 +224,11 @@ impl Serving {
         self.gauges();
         loop {
             let wake = self.wake(lease, true).await;
+            // The clock knows before anybody has said so: a process that stood still does nothing more.
+            if !lease.held() {
+                self.consumer.abandon();
+                return End::Lost;
+            }
             match wake {
                 Wake::Lost => {
                     self.consumer.abandon();
@@ -334,10 +334,7 @@ impl Serving {
             | Wake::Session(None)
             | Wake::Order(None) => {}
         }
-        self.since_gauges += 1;
-        if self.since_gauges >= GAUGES_EVERY || self.effects.is_idle() {
-            self.gauges();
-        }
+        self.gauges();
     }
 
     async fn order(&mut self, delivered: Delivered) {
@@ -401,29 +398,7 @@ impl Serving {
     }
 
     fn gauges(&mut self) {
-        self.since_gauges = 0;
-        let held = Held { load: self.desk.load(), sessions: self.desk.sessions(), full: self.desk.is_full() };
-        self.work.metrics.hold(self.partition, Some(held));
-    }
-}
-
-/// Wall time that no correction of the system's clock moves: timers keep their intervals.
-struct Clock {
-    start: Instant,
-    at_start: Millis,
-}
-
-impl Clock {
-    fn start() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { start: Instant::now(), at_start: u64::try_from(since.as_millis()).unwrap_or(0) }
-    }
-
-    fn now(&self) -> Millis {
-        self.at_start + self.start.elapsed().as_millis() as u64
-    }
-
-    fn instant(&self, at: Millis) -> Instant {
-        self.start + Duration::from_millis(at.saturating_sub(self.at_start))
+        let (load, sessions, full) = (self.desk.load(), self.desk.sessions(), self.desk.is_full());
+        self.holding.set(Held { load, sessions, full });
     }
 }

@@ -13,11 +13,14 @@ mod entry;
 mod orders;
 mod presence;
 #[cfg(test)]
+mod presence_tests;
+#[cfg(test)]
 mod properties;
 mod sending;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may")]
 mod world;
 
 use std::{

@@ -6,7 +6,7 @@ use pushmesh_protocol::{
 };
 
 use super::{
-    Action, Desk, Fact, Hold,
+    Action, Desk, Fact,
     entry::{Entry, Outcome, To},
     millis,
 };
@@ -209,7 +209,7 @@ impl Desk {
     }
 
     pub(super) fn hold(&mut self, sequence: u64) {
-        self.holds.entry(sequence).or_insert_with(Hold::default).purges += 1;
+        self.holds.entry(sequence).or_default().purges += 1;
     }
 
     pub(super) fn unhold(&mut self, sequence: u64) {

@@ -19,8 +19,8 @@ enum Next {
     Keep(Noted),
     Fetch,
     Transmit,
-    IntoInbox,
-    OutOfInbox,
+    EnterInbox,
+    LeaveInbox,
 }
 
 impl Desk {
@@ -43,8 +43,8 @@ impl Desk {
                 Next::Keep(noted) => return self.keep(id, noted, now),
                 Next::Fetch => return self.fetch(id),
                 Next::Transmit => self.transmit(id, now),
-                Next::IntoInbox => self.into_inbox(id, now),
-                Next::OutOfInbox => self.out_of_inbox(id),
+                Next::EnterInbox => self.enter_inbox(id, now),
+                Next::LeaveInbox => self.leave_inbox(id),
             }
         }
     }
@@ -63,7 +63,7 @@ impl Desk {
             return match entry.at_end {
                 AtEnd::Dead => Next::Settle(Outcome::Dead),
                 AtEnd::Drop => Next::Settle(Outcome::Dropped),
-                AtEnd::Inbox => Next::IntoInbox,
+                AtEnd::Inbox => Next::EnterInbox,
             };
         }
         let may_send = (is_due || entry.urgent) && !exhausted && self.connected;
@@ -91,7 +91,7 @@ impl Desk {
         let nobody = is_due && self.targets(entry).is_empty();
         if nobody && (entry.tries == 0 || !self.sessions.knows_user(&entry.user)) {
             match (entry.at_end, &entry.to) {
-                (AtEnd::Inbox, _) => return Next::IntoInbox,
+                (AtEnd::Inbox, _) => return Next::EnterInbox,
                 (AtEnd::Drop, To::User) => return Next::Settle(Outcome::Dropped),
                 _ => {}
             }
@@ -110,7 +110,7 @@ impl Desk {
     fn next_in_inbox(&self, entry: &Entry) -> Next {
         let untried = |(_, known): &(Id, &Known)| !entry.has_login_tried(&known.session.login_id);
         if self.connected && self.targets(entry).iter().any(untried) {
-            return Next::OutOfInbox;
+            return Next::LeaveInbox;
         }
         let noted = Noted { tries: 0, inbox: true };
         if entry.noted == Some(noted) {
@@ -163,7 +163,7 @@ impl Desk {
         self.note(Fact::Transmitted { attempt });
     }
 
-    fn into_inbox(&mut self, id: Id, now: Millis) {
+    fn enter_inbox(&mut self, id: Id, now: Millis) {
         let limit = now.saturating_add(millis(self.rules.inbox_max_age));
         let Some(entry) = self.pushes.get_mut(id) else { return };
         entry.inbox = true;
@@ -188,7 +188,7 @@ impl Desk {
         }
     }
 
-    fn out_of_inbox(&mut self, id: Id) {
+    fn leave_inbox(&mut self, id: Id) {
         if let Some(entry) = self.pushes.get_mut(id) {
             entry.inbox = false;
             self.load.inbox -= 1;

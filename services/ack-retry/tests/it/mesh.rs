@@ -11,7 +11,8 @@ use pushmesh_bus::{Bus, Config, Kv, KvEvent, Outgoing, StreamEvent, TakeOver};
 use pushmesh_membership::{Me, Membership, Tuning};
 use pushmesh_proto::v1::pushes_client::PushesClient;
 use pushmesh_protocol::{
-    CallId, ConnId, DeviceId, Instance, Kind, LoginId, Partition, Partitions, Payload, PushId, Token, Unit, UserId,
+    CallId, ConnId, DeviceId, Instance, Kind, LoginId, Partition, Partitions, Payload, PushId, Token, TraceContext,
+    Unit, UserId,
     frame::{Call, Message},
     message::{
         AckBatch, AckItem, AckOutcome, AtEnd, Body, CometBatch, CometItem, CometOrder, DeadLetter, Delivery,
@@ -170,12 +171,19 @@ impl Mesh {
         id
     }
 
+    /// A message to a user.
     pub async fn message(&self, who: &str, name: &str, at_end: AtEnd) -> PushId {
+        let delivery = self.delivery(who, name, at_end);
+        let id = delivery.id;
+        self.order(PushOrder::Deliver(delivery)).await;
+        id
+    }
+
+    pub fn delivery(&self, who: &str, name: &str, at_end: AtEnd) -> Delivery {
         let sender = Token::new("shop").unwrap();
         let id = PushId::of_message(&sender, name, &user(who));
         let body = Body::Message(Message { sender, data: Payload::from("hello") });
-        self.order(PushOrder::Deliver(delivery(id, who, Target::User, body, at_end))).await;
-        id
+        delivery(id, who, Target::User, body, at_end)
     }
 
     pub async fn withdraw(&self, who: &str, device: &str, login: &str, call: &str) -> PushId {
@@ -331,6 +339,12 @@ impl Comet {
         self.items().into_iter().filter(|(_, item)| of(item)).map(|(at, item)| (at, item.conn_id.to_string())).collect()
     }
 
+    /// The context that came along with a push.
+    pub fn trace_of(&self, push: PushId) -> Option<TraceContext> {
+        let of = |item: &CometItem| matches!(&item.order, CometOrder::Push(frame) if frame.id == push);
+        self.items().into_iter().find(|(_, item)| of(item)).and_then(|(_, item)| item.trace)
+    }
+
     pub fn kicked(&self) -> Vec<String> {
         let kicks = self.items().into_iter().filter(|(_, item)| matches!(item.order, CometOrder::Kick(_)));
         kicks.map(|(_, item)| item.conn_id.to_string()).collect()
@@ -346,7 +360,18 @@ impl Comet {
     }
 
     pub async fn answer(&self, who: &str, conn: &str, push: PushId, outcome: AckOutcome) {
-        let items = vec![AckItem { user: user(who), conn_id: ConnId::new(conn).unwrap(), push, outcome, trace: None }];
+        self.answer_traced(who, conn, push, outcome, None).await;
+    }
+
+    pub async fn answer_traced(
+        &self,
+        who: &str,
+        conn: &str,
+        push: PushId,
+        outcome: AckOutcome,
+        trace: Option<TraceContext>,
+    ) {
+        let items = vec![AckItem { user: user(who), conn_id: ConnId::new(conn).unwrap(), push, outcome, trace }];
         let batch = AckBatch { comet: self.instance.clone(), comet_epoch: self.membership.epoch(), items };
         self.bus.publish(Subject::ack(partition(who)), wire::encode(&batch).into()).await.unwrap();
     }

@@ -61,3 +61,41 @@ async fn an_owner_is_killed_and_no_push_is_lost_nor_sent_a_fourth_time() {
 async fn an_owner_leaves_and_every_push_is_sent_exactly_three_times() {
     story(false).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_that_stood_still_sends_nothing_under_its_old_lease() {
+    let mesh = Mesh::start().await;
+    let settings = ["service.retry_interval=1s", "service.suspect_after=300ms"];
+    let mut first = mesh.ack_retry("one", &settings).await;
+    let _second = mesh.ack_retry("two", &settings).await;
+    let comet = mesh.comet("c1").await;
+    let mut pushes = vec![];
+    for n in 0..USERS {
+        let (name, login) = (format!("user{n}"), format!("l{n}"));
+        mesh.put_session(&comet, &name, "phone", &login, &format!("conn{n}")).await;
+        pushes.push(mesh.call(&name, "phone", &login, "silent").await);
+    }
+    wait_for("both to have sent", LONG, async || {
+        let sent = comet.items().len();
+        if sent >= USERS { Ok(()) } else { Err(format!("{sent}")) }
+    })
+    .await;
+    first.stop();
+    wait_for("all to be dead letters", LONG, async || {
+        let dead = mesh.dead().await.len();
+        if dead == USERS { Ok(()) } else { Err(format!("{dead}")) }
+    })
+    .await;
+    first.cont();
+    let late = mesh.call("user0", "phone", "l0", "late").await;
+    comet.has(late, 3).await;
+    for push in pushes {
+        assert!(comet.transmissions(push).len() <= 3, "{push}");
+    }
+    let mut newest = HashMap::new();
+    for (_, item) in comet.items() {
+        let seen = newest.entry(item.partition).or_insert(item.epoch);
+        assert!(item.epoch >= *seen, "partition {}: epoch {} after {seen}", item.partition, item.epoch);
+        *seen = item.epoch;
+    }
+}
