@@ -85,8 +85,9 @@ impl ApiError {
         // 503 is also the code of a full stream, which does not pass by itself.
         match self.err_code {
             // Cluster incomplete, no peers, not active, not assigned, not available, not leader; insufficient resources;
-            // raft; stream or consumer offline; expected sequence not ready; too many requests; member change.
-            10004..=10009 | 10023 | 10041 | 10118 | 10119 | 10163 | 10167 | 10202 => true,
+            // raft; stream or consumer offline; this very message id is still on its way to the replicas; expected sequence
+            // not ready; too many requests; member change.
+            10004..=10009 | 10023 | 10041 | 10118 | 10119 | 10158 | 10163 | 10167 | 10202 => true,
             code::STORE_FAILED => !self.is_full(),
             _ => self.code == 503 && !self.is_full(),
         }
@@ -265,4 +266,37 @@ pub(crate) struct SequencePair {
     pub consumer_seq: u64,
     #[serde(default)]
     pub stream_seq: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_stream_does_not_pass_by_itself_and_an_election_does() {
+        let error =
+            |code, err_code, description: &str| ApiError { code, err_code, description: description.to_owned() };
+        for full in ["maximum bytes exceeded", "maximum messages exceeded"] {
+            let full = error(503, code::STORE_FAILED, full);
+            assert!(full.is_full() && !full.is_passing());
+        }
+        for passing in [
+            error(503, 10008, "JetStream system temporarily unavailable"),
+            error(503, 0, "raft: not leader"),
+            error(409, 10158, "duplicate message id is in process"),
+            error(503, code::STORE_FAILED, "store closed"),
+        ] {
+            assert!(passing.is_passing() && !passing.is_full(), "{passing}");
+        }
+        assert!(!error(400, code::WRONG_LAST_SEQUENCE, "wrong last sequence: 5").is_passing());
+    }
+
+    #[test]
+    fn an_answer_is_its_error_or_itself() {
+        let refused =
+            read::<SequencePair>(br#"{"error":{"code":404,"err_code":10059,"description":"stream not found"}}"#);
+        assert!(refused.unwrap_err().has_code(code::STREAM_NOT_FOUND));
+        assert_eq!(read::<SequencePair>(br#"{"stream_seq":7,"more":1}"#).unwrap().stream_seq, 7);
+        assert!(matches!(read::<SequencePair>(b"nonsense"), Err(CallError::Unreadable(_))));
+    }
 }

@@ -7,7 +7,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use async_nats::{HeaderMap, StatusCode, Subscriber};
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use pushmesh_protocol::{message::Millis, name::Stream};
 use serde::Deserialize;
 use serde_json::json;
@@ -27,6 +27,8 @@ const SILENCE: Duration = Duration::from_secs(5);
 const INACTIVE: Duration = Duration::from_secs(30);
 /// Events between the task that reads and whoever consumes; behind it flow control holds the server back.
 const EVENTS_MAX: usize = 1024;
+/// Messages read in one turn beside the first.
+const TURN_MAX: usize = 255;
 
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -98,7 +100,7 @@ impl Follower {
                 _ = health.changed() => Turn::Connection,
             };
             let broken = match turn {
-                Turn::Read(Some(message)) => self.source.apply(message, &mut self.queue).is_err(),
+                Turn::Read(Some(message)) => self.read(message).is_err(),
                 Turn::HandOn => {
                     self.hand_on().await;
                     false
@@ -119,6 +121,19 @@ impl Follower {
             }
         }
         self.source.delete(&self.bus, &self.stream).await;
+    }
+
+    /// A message, and those that are already here: one turn for many.
+    fn read(&mut self, first: async_nats::Message) -> Result<(), Broken> {
+        self.source.apply(first, &mut self.queue)?;
+        for _ in 0..TURN_MAX {
+            match self.source.subscriber.next().now_or_never() {
+                Some(Some(message)) => self.source.apply(message, &mut self.queue)?,
+                // The end, if it is one, is seen by the next turn.
+                Some(None) | None => break,
+            }
+        }
+        Ok(())
     }
 
     /// Hands on what there is room for.

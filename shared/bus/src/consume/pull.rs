@@ -32,7 +32,9 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// So long without a word although a request waits, and it is taken for lost.
 const SILENCE: Duration = Duration::from_millis(2500);
 /// Messages handed on and not yet taken by the owner.
-const HANDED_ON_MAX: usize = 32;
+const HANDED_ON_MAX: usize = 64;
+/// Messages read in one turn beside the first.
+const TURN_MAX: usize = 255;
 
 pub(super) async fn start(
     bus: &Bus,
@@ -122,15 +124,10 @@ impl Puller {
             let event = tokio::select! {
                 () = release.cancelled() => Event::Release,
                 message = subscriber.next() => Event::Message(message),
-                room = self.handed_on.reserve(), if !self.queue.is_empty() => {
-                    match (room, self.queue.pop_front()) {
-                        (Ok(room), Some(delivered)) => {
-                            room.send(delivered);
-                            Event::Room
-                        }
-                        _ => Event::Nobody,
-                    }
-                }
+                room = self.handed_on.reserve(), if !self.queue.is_empty() => match room {
+                    Ok(_) => Event::Room,
+                    Err(_) => Event::Nobody,
+                },
                 () = self.handed_on.closed(), if self.queue.is_empty() => Event::Nobody,
                 _ = health.changed() => Event::Connection,
                 // Disconnected there is nothing to ask: the connection's return wakes it.
@@ -138,11 +135,13 @@ impl Puller {
             };
             match event {
                 Event::Message(Some(message)) => {
-                    if self.received(message).is_err() {
+                    if self.received_all(message, &mut subscriber).is_err() {
                         release.run_until_cancelled(self.begin_anew(&mut subscriber)).await;
                     }
+                    self.hand_on();
                 }
-                Event::Room | Event::Tick => {}
+                Event::Room => self.hand_on(),
+                Event::Tick => {}
                 Event::Connection => {
                     let health = health.borrow_and_update().clone();
                     if health.closed {
@@ -225,6 +224,28 @@ impl Puller {
             Ok(Ok(())) => self.pulls.said(batch, now),
             Ok(Err(_)) | Err(_) => self.pulls.pause(now + self.backoff.pause()),
         }
+    }
+
+    /// Hands on what there is room for.
+    fn hand_on(&mut self) {
+        while !self.queue.is_empty() {
+            let Ok(room) = self.handed_on.try_reserve() else { return };
+            let Some(delivered) = self.queue.pop_front() else { return };
+            room.send(delivered);
+        }
+    }
+
+    /// A message, and those that are already here: one turn for many.
+    fn received_all(&mut self, first: async_nats::Message, subscriber: &mut Subscriber) -> Result<(), Gap> {
+        self.received(first)?;
+        for _ in 0..TURN_MAX {
+            match subscriber.next().now_or_never() {
+                Some(Some(message)) => self.received(message)?,
+                // The end, if it is one, is seen by the next turn.
+                Some(None) | None => break,
+            }
+        }
+        Ok(())
     }
 
     fn received(&mut self, message: async_nats::Message) -> Result<(), Gap> {

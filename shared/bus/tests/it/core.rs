@@ -196,8 +196,7 @@ async fn a_malformed_address_names_its_field() {
     let config = pushmesh_bus::Config::to("http://nats:4222");
     let error = pushmesh_bus::Bus::connect(&config, &token("tester"), &"t1".parse().unwrap()).await.err().unwrap();
     assert!(error.to_string().starts_with("nats.url "), "{error}");
-    let mut config = pushmesh_bus::Config::default();
-    config.in_flight_max = 5000;
+    let config = pushmesh_bus::Config { in_flight_max: 5000, ..pushmesh_bus::Config::default() };
     assert_eq!(config.validate().unwrap_err().to_string(), "in_flight_max must be 1 to 3000 messages");
 }
 
