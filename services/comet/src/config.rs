@@ -52,6 +52,10 @@ pub struct Config {
     #[serde(with = "pushmesh_config::duration")]
     #[schemars(with = "pushmesh_config::DurationText")]
     pub drain_for: Duration,
+    /// Most of the random delay in a RECONNECT: what spreads the clients of one slice. Default 1s.
+    #[serde(with = "pushmesh_config::duration")]
+    #[schemars(with = "pushmesh_config::DurationText")]
+    pub reconnect_spread: Duration,
     /// After how long without the bus all sessions are put again. Default 60s.
     #[serde(with = "pushmesh_config::duration")]
     #[schemars(with = "pushmesh_config::DurationText")]
@@ -77,6 +81,7 @@ impl Default for Config {
             calls_within: Duration::from_secs(1),
             app_within: Duration::from_secs(2),
             drain_for: Duration::from_secs(10),
+            reconnect_spread: Duration::from_secs(1),
             reput_after: Duration::from_secs(60),
         }
     }

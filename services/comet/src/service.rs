@@ -105,7 +105,7 @@ impl pushmesh_boot::Service for Service {
             service: ctx.service.clone(),
             instance: ctx.instance.clone(),
             within: config.drain_for,
-            jitter: limits.retry_jitter,
+            spread: config.reconnect_spread,
         };
         let inbound =
             vec![tokio::spawn(deliver::run(inbox, shards.clone(), outlets.acks.clone())), tokio::spawn(reput.run())];

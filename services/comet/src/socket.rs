@@ -22,10 +22,18 @@ pub fn send(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
 
 /// As many listeners on one address as there are shards: the kernel spreads connections over them.
 pub fn listeners(address: SocketAddr, count: u16, config: &SocketConfig) -> io::Result<Vec<TcpListener>> {
+    must_be_free(address)?;
     let first = listener(address, config)?;
     let bound = first.local_addr()?;
     let rest = (1..count).map(|_| listener(bound, config));
     std::iter::once(Ok(first)).chain(rest).collect()
+}
+
+// Sharing a port would otherwise succeed with another process too, and each would get a part of the clients.
+fn must_be_free(address: SocketAddr) -> io::Result<()> {
+    let alone = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    alone.set_reuse_address(true)?;
+    alone.bind(&address.into())
 }
 
 // Accepted sockets inherit these options: no call per connection.

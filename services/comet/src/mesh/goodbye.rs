@@ -24,7 +24,7 @@ pub struct Goodbye {
     /// From the first RECONNECT to the last session written.
     pub within: Duration,
     /// Most of the random delay after which a client comes to its next comet.
-    pub jitter: Duration,
+    pub spread: Duration,
 }
 
 impl Goodbye {
@@ -41,7 +41,7 @@ impl Goodbye {
             // After the paced half whoever is left, or logged in meanwhile, goes at once.
             let count = if Instant::now() < pace_until { slice } else { usize::MAX >> 1 };
             let address = self.elsewhere(&mut dice);
-            let after_most_ms = self.jitter.as_millis() as u32;
+            let after_most_ms = self.spread.as_millis() as u32;
             self.all(|| Urgent::Goodbye { count, after_most_ms, address: address.clone() }).await;
         }
         tracing::info!(left = self.door.open(), took = ?begun.elapsed(), "goodbye said");

@@ -3,17 +3,21 @@
 //! A socket that is closed with unread bytes in it is reset, and the reset overtakes the words that say why. So the
 //! socket is shut for writing first and read empty for a moment: bounded in time, bytes and number.
 
-use std::{cell::Cell, rc::Rc, time::Duration};
+use std::{cell::Cell, io, rc::Rc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    time::timeout,
 };
 
 use super::Shard;
 
-/// How long a client may take to read its last words.
-const WITHIN: Duration = Duration::from_secs(2);
+/// How long a client may take nothing of its last words, and how long it may take them all; then how long it may
+/// take to close.
+const NOTHING_FOR: Duration = Duration::from_secs(2);
+const ALL_WITHIN: Duration = Duration::from_secs(10);
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// Bytes that are read and thrown away while it does.
 const READ_MAX_BYTES: usize = 256 * 1024;
 /// Sockets of one shard in this state; beyond it they are closed at once.
@@ -40,21 +44,30 @@ pub fn hang_up(stream: &TcpStream) {
 
 /// Writes `words` and waits until the client has read them and gone, within bounds.
 pub async fn say(mut stream: TcpStream, words: &[u8]) {
-    let told = async {
-        stream.write_all(words).await?;
-        stream.shutdown().await?;
-        let (mut sink, mut total) = (Vec::with_capacity(2048), 0);
-        while total < READ_MAX_BYTES {
-            sink.clear();
-            match stream.read_buf(&mut sink).await? {
-                0 => break,
-                bytes => total += bytes,
-            }
-        }
-        Ok::<_, std::io::Error>(())
-    };
     // A client that doesn't listen has lost nothing by not being told.
-    let _ = tokio::time::timeout(WITHIN, told).await;
+    if let Ok(Ok(())) = timeout(ALL_WITHIN, write(&mut stream, words)).await {
+        let _ = timeout(CLOSE_WITHIN, read_empty(&mut stream)).await;
+    }
+}
+
+async fn write(stream: &mut TcpStream, mut words: &[u8]) -> io::Result<()> {
+    while !words.is_empty() {
+        let written = timeout(NOTHING_FOR, stream.write(words)).await??;
+        words = &words[written..];
+    }
+    stream.shutdown().await
+}
+
+async fn read_empty(stream: &mut TcpStream) -> io::Result<()> {
+    let (mut sink, mut total) = (Vec::with_capacity(2048), 0);
+    while total < READ_MAX_BYTES {
+        sink.clear();
+        match stream.read_buf(&mut sink).await? {
+            0 => break,
+            bytes => total += bytes,
+        }
+    }
+    Ok(())
 }
 
 /// One of a bounded number.

@@ -53,6 +53,8 @@ use crate::{
 const SCRATCH_BYTES: usize = 64 * 1024;
 /// How often timers are looked at and counts published.
 const TICK: Duration = Duration::from_millis(250);
+/// How long a shard that ends waits for clients to take their last words.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Commands applied before sockets get their turn again.
 const COMMANDS_IN_A_ROW: usize = 64;
 
@@ -151,6 +153,7 @@ async fn run(setup: Setup) {
         }
     }
     shard.tick();
+    shard.hear_out().await;
 }
 
 impl Shard {
@@ -184,6 +187,16 @@ impl Shard {
             door,
             outlets,
         }
+    }
+
+    // Last words are on their way to clients that have been let go.
+    async fn hear_out(&self) {
+        let heard = async {
+            while self.courtesies.get() > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let _ = tokio::time::timeout(LAST_WORDS, heard).await;
     }
 
     pub fn now(&self) -> Micros {

@@ -109,7 +109,7 @@ async fn noise_after_a_login_ends_at_most_its_own_connection() {
             let body = frame.encode(Encoding::MessagePack);
             let mut bytes = if websocket { masked(0x82, &body) } else { tcp_frame(frame) };
             // Beyond the header, mostly: a broken header ends it at once.
-            let from = if random() % 8 == 0 { 0 } else { bytes.len() - body.len() };
+            let from = if random().is_multiple_of(8) { 0 } else { bytes.len() - body.len() };
             let at = from + random() % (bytes.len() - from);
             bytes[at] ^= 1 << (random() % 8);
             if stream.write_all(&bytes).await.is_err() {

@@ -194,3 +194,10 @@ async fn a_login_in_single_bytes_and_fragments_is_still_a_login() {
     assert!(answer.windows(3).any(|bytes| bytes == [0x8a, 1, b'?']), "the ping is answered");
     assert_eq!(Dialect::WebSocketJson, comet.until("the login", |seen| seen.logins.pop()).await.dialect);
 }
+
+#[tokio::test]
+async fn a_door_is_shared_by_shards_and_by_nobody_else() {
+    let comet = Comet::start(config());
+    let taken = comet::socket::listeners(comet.tcp, 2, &config().socket).unwrap_err();
+    assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
+}

@@ -1,43 +1,37 @@
-//! A whole comet on a real nats-server, with the real login-ingest beside it; the test plays the other services.
+//! Whole services on a real nats-server: what the stories run on.
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use comet::{Config, address::Address};
+use comet::Config;
 use pushmesh_auth::Minter;
 use pushmesh_boot::{BootError, Control, Doors as Announced, Service, Settings, Shutdown};
 use pushmesh_bus::{Bus, Kv, TakeOver};
 use pushmesh_protocol::{
-    ConnId, Instance, LoginId, Partition, Partitions, Token, UserId,
-    frame::{
-        Ack, ActiveCall, App, AppBody, Call, CallsQuery, ClientFrame, Encoding, ErrorCode, KickReason, Login, LoginOk,
-        Logout, Ping, Pong, Resume, ServerFrame,
-    },
-    message::{
-        AckBatch, AckOutcome, AppAnswer, AppRequest, CallsAnswer, CallsRequest, CometBatch, CometItem, CometOrder,
-        LoginEvent, LoginRecord, OfflineCause, Session,
-    },
+    ConnId, Instance, Partition, Partitions, Token,
+    frame::{ClientFrame, Login, LoginOk, Resume, ServerFrame},
+    message::{CometBatch, CometItem, CometOrder, LoginRecord, Session},
     name::{Bucket, Key, Stream, Subject},
     topology::{TopologyConfig, topology},
     wire,
 };
-use pushmesh_testkit::{Nats, Process, ProcessOptions, wait_for};
+use pushmesh_testkit::Nats;
 use tokio::{sync::oneshot, task::JoinHandle};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::harness::{Doors, SOON, Tcp, Ws, login, push, push_id};
+use crate::harness::{Doors, SOON, login, push};
 
 const SECRET: &[u8] = b"a secret of the tests that is long enough";
 
-struct Mesh {
-    nats: Nats,
-    bus: Bus,
-    sessions: Kv,
-    minter: Minter,
-    dir: tempfile::TempDir,
+pub struct Mesh {
+    pub nats: Nats,
+    pub bus: Bus,
+    pub sessions: Kv,
+    pub minter: Minter,
+    pub dir: tempfile::TempDir,
 }
 
-struct Running {
-    instance: Instance,
+pub struct Running {
+    pub instance: Instance,
     doors: BTreeMap<String, SocketAddr>,
     shutdown: Shutdown,
     task: JoinHandle<Result<(), BootError>>,
@@ -54,14 +48,14 @@ impl Doors for Running {
 
 impl Running {
     /// As the first SIGTERM does.
-    async fn drain(self) {
+    pub async fn drain(self) {
         self.shutdown.signal();
         tokio::time::timeout(Duration::from_secs(10), self.task).await.expect("drained in time").unwrap().unwrap();
     }
 }
 
 impl Mesh {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let nats = Nats::start().await;
         let config = pushmesh_bus::Config { url: nats.url(), ..Default::default() };
         let bus = Bus::connect(&config, &token("test"), &"test-1".parse().unwrap()).await.unwrap();
@@ -76,20 +70,20 @@ impl Mesh {
         Self { nats, bus, sessions, minter: Minter::hs256(SECRET), dir }
     }
 
-    async fn comet(&self, name: &str, change: impl FnOnce(&mut Config)) -> Running {
+    pub async fn comet(&self, name: &str, change: impl FnOnce(&mut Config)) -> Running {
         let mut config = Config { drain_for: Duration::from_secs(4), ..crate::harness::config() };
         config.limits.retry_jitter = Duration::from_millis(100);
         change(&mut config);
         self.run::<comet::Service>(name, config).await
     }
 
-    async fn ingest(&self) -> Running {
+    pub async fn ingest(&self) -> Running {
         let mut config = login_ingest::Config::default();
         config.door.listen.set_port(0);
         self.run::<login_ingest::Service>("ingest-1", config).await
     }
 
-    async fn run<S: Service>(&self, name: &str, service: S::Config) -> Running {
+    pub async fn run<S: Service>(&self, name: &str, service: S::Config) -> Running {
         let mut settings = Settings { service, ..Settings::<S::Config>::default() };
         settings.nats.url = self.nats.url();
         settings.admin.listen.set_port(0);
@@ -104,21 +98,21 @@ impl Mesh {
         Running { instance, doors, shutdown, task }
     }
 
-    fn token(&self, user: &str, sid: Option<&str>) -> String {
+    pub fn token(&self, user: &str, sid: Option<&str>) -> String {
         self.minter.client(&user.parse().unwrap(), sid.map(token).as_ref(), Duration::from_secs(600))
     }
 
-    fn partition(&self, user: &str) -> Partition {
+    pub fn partition(&self, user: &str) -> Partition {
         Partitions::new(8).unwrap().of_user(&user.parse().unwrap())
     }
 
-    async fn session(&self, user: &str, conn: &ConnId) -> Option<Session> {
+    pub async fn session(&self, user: &str, conn: &ConnId) -> Option<Session> {
         let key = Key::session(self.partition(user), &user.parse().unwrap(), conn);
         self.sessions.get(&key).await.unwrap().map(|entry| wire::decode(&entry.value).unwrap())
     }
 
     /// The user's records, once there are `count`.
-    async fn records(&self, user: &str, count: usize) -> Vec<LoginRecord> {
+    pub async fn records(&self, user: &str, count: usize) -> Vec<LoginRecord> {
         let mut consumer =
             self.bus.take_partition(&Stream::LOGIN, self.partition(user), TakeOver::Fresh).await.unwrap();
         let mut records = Vec::new();
@@ -132,7 +126,7 @@ impl Mesh {
         records
     }
 
-    async fn send(&self, comet: &Running, user: &str, conn: &ConnId, epoch: u64, order: CometOrder) {
+    pub async fn send(&self, comet: &Running, user: &str, conn: &ConnId, epoch: u64, order: CometOrder) {
         let item = CometItem {
             partition: self.partition(user),
             epoch,
@@ -146,7 +140,7 @@ impl Mesh {
     }
 
     /// Answers requests on `subject` until dropped.
-    async fn answer(
+    pub async fn answer(
         &self,
         subject: Subject,
         answer: impl Fn(&[u8]) -> Vec<u8> + Send + 'static,
@@ -161,300 +155,27 @@ impl Mesh {
     }
 }
 
-fn token(text: &str) -> Token {
+pub fn token(text: &str) -> Token {
     text.parse().unwrap()
 }
 
-fn order(number: u64) -> CometOrder {
+pub fn order(number: u64) -> CometOrder {
     match push(number, 10) {
         ServerFrame::Push(push) => CometOrder::Push(push),
         _ => unreachable!(),
     }
 }
 
-fn resuming(token: &str, ok: &LoginOk) -> ClientFrame {
+pub fn resuming(token: &str, ok: &LoginOk) -> ClientFrame {
     let ClientFrame::Login(login) = login(token) else { unreachable!() };
     let resume = Some(Resume { login_id: ok.login_id.clone(), conn_id: ok.conn_id.clone() });
     ClientFrame::Login(Login { resume, ..login })
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_login_has_a_session_and_a_record_and_lives_as_long_as_its_client_wants() {
-    let mesh = Mesh::start().await;
-    let (_ingest, comet) = tokio::join!(mesh.ingest(), mesh.comet("comet-1", |_| {}));
-    let token = mesh.token("ann", Some("sid-1"));
-    let (first, ok) = Tcp::log_in(&comet, login(&token)).await;
-    assert_eq!((ok.user.as_str(), ok.login_id.as_str(), ok.resumed), ("ann", "sid-1", false));
-    let session = mesh.session("ann", &ok.conn_id).await.expect("it stands before LOGIN_OK");
-    assert_eq!((session.login_id.as_str(), session.comet.as_str(), session.left), ("sid-1", "comet-1", None));
-
-    // The socket breaks: the session is left, and the login goes on where the client comes back.
-    drop(first);
-    wait_for("left", SOON, || async {
-        let session = mesh.session("ann", &ok.conn_id).await.ok_or("gone")?;
-        session.left.map(|_| ()).ok_or("not left")
-    })
-    .await;
-    let (second, again) = Tcp::log_in(&comet, resuming(&token, &ok)).await;
-    assert_eq!((again.login_id.as_str(), again.resumed), ("sid-1", true));
-    assert_eq!(mesh.session("ann", &ok.conn_id).await, None, "one connection, one session");
-
-    // A resume takes a connection over that is still open, too.
-    let (mut third, once_more) = Tcp::log_in(&comet, resuming(&token, &again)).await;
-    assert!(once_more.resumed);
-    let mut second = second;
-    assert!(matches!(second.next().await, Some(ServerFrame::Kick(kick)) if kick.reason == KickReason::Replaced));
-
-    // Its sid is used up: without a resume the same token begins another login.
-    let (_other, other) = Tcp::log_in(&comet, login(&token)).await;
-    assert!(!other.resumed && other.login_id.as_str() != "sid-1");
-    third.send(&ClientFrame::Logout(Logout {})).await;
-    third.expect_end().await;
-    wait_for("the purge", SOON, || async {
-        mesh.session("ann", &once_more.conn_id).await.map_or(Ok(()), |_| Err("there"))
-    })
-    .await;
-    let records = mesh.records("ann", 3).await;
-    let said: Vec<_> = records
-        .iter()
-        .map(|record| match &record.event {
-            LoginEvent::Online { login_id, device } => format!("{login_id} online on {device}"),
-            LoginEvent::Offline { login_id, cause, .. } => {
-                assert_eq!(*cause, OfflineCause::Logout);
-                format!("{} offline", login_id.as_ref().unwrap())
-            }
-        })
-        .collect();
-    let other = format!("{} online on phone", other.login_id);
-    assert_eq!(said, ["sid-1 online on phone", &other, "sid-1 offline"]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn pushes_reach_their_connection_and_every_other_fate_is_told() {
-    let mesh = Mesh::start().await;
-    let (_ingest, comet) = tokio::join!(mesh.ingest(), mesh.comet("comet-1", |_| {}));
-    let mut acks = mesh.bus.subscribe(Subject::ack(mesh.partition("ann")).into()).await.unwrap();
-    let (mut client, address) = Ws::login(&comet, Encoding::Json, &mesh.token("ann", None)).await;
-    let conn = address.conn_id();
-    mesh.send(&comet, "ann", &conn, 5, order(1)).await;
-    assert_eq!(client.next().await, Ok(push(1, 10)));
-    client.send(&ClientFrame::Ack(Ack { ids: vec![push_id(1)] })).await;
-    let nobody = Address { nonce: 1, ..address }.conn_id();
-    mesh.send(&comet, "ann", &nobody, 5, order(2)).await;
-    mesh.send(&comet, "ann", &conn, 4, order(3)).await;
-    let mut told = Vec::new();
-    while told.len() < 3 {
-        let message = tokio::time::timeout(SOON, acks.next()).await.expect("acks in time").unwrap();
-        let batch: AckBatch = wire::decode(&message.payload).unwrap();
-        assert_eq!(batch.comet, comet.instance);
-        told.extend(batch.items.into_iter().map(|item| (item.push, item.outcome)));
-    }
-    told.sort_by_key(|(push, _)| *push);
-    let expected = [(push_id(1), AckOutcome::Acked), (push_id(2), AckOutcome::Gone), (push_id(3), AckOutcome::Fenced)];
-    assert_eq!(told, expected);
-    mesh.bus.publish(Subject::comet(&comet.instance), b"nonsense"[..].into()).await.unwrap();
-    mesh.send(&comet, "ann", &conn, 6, order(4)).await;
-    assert_eq!(client.next().await, Ok(push(4, 10)));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn questions_are_answered_by_whom_they_are_for() {
-    let mesh = Mesh::start().await;
-    let apps = |config: &mut Config| {
-        config.apps = [("1000".to_owned(), token("echo")), ("1001".to_owned(), token("nobody"))].into();
-        config.calls_within = Duration::from_millis(300);
-    };
-    let (_ingest, comet) = tokio::join!(mesh.ingest(), mesh.comet("comet-1", apps));
-    let call = ActiveCall {
-        id: push_id(1),
-        call: Call {
-            kind: "group".parse().unwrap(),
-            call_id: "c1".parse().unwrap(),
-            unit: "g1".parse().unwrap(),
-            started_at: 1,
-            data: None,
-        },
-    };
-    let known = call.clone();
-    let _group = mesh
-        .answer(Subject::calls(&"group".parse().unwrap(), mesh.partition("ann")), move |payload| {
-            let request: CallsRequest = wire::decode(payload).unwrap();
-            assert_eq!(request.user.as_str(), "ann");
-            wire::encode(&CallsAnswer { calls: vec![known.clone()] })
-        })
-        .await;
-    let _echo = mesh
-        .answer(Subject::app(&token("echo")), |payload| {
-            let AppRequest { data, user, .. } = wire::decode(payload).unwrap();
-            wire::encode(&if data.0.is_empty() {
-                AppAnswer::Error(format!("{user} said nothing"))
-            } else {
-                AppAnswer::Data(data)
-            })
-        })
-        .await;
-    let (mut client, _) = Tcp::log_in(&comet, login(&mesh.token("ann", None))).await;
-    client.send(&ClientFrame::Calls(CallsQuery { re: 7 })).await;
-    let Some(ServerFrame::Calls(calls)) = client.next().await else { panic!("no CALLS") };
-    assert_eq!((calls.re, calls.calls), (7, vec![call]));
-    let missing: Vec<_> = calls.missing.iter().map(|kind| kind.as_str().to_owned()).collect();
-    assert_eq!(missing, ["discuss", "org"]);
-
-    let app = |code, data: &str| ClientFrame::App(App { code, body: AppBody { re: Some(9), data: data.into() } });
-    client.send(&app(1000, "hello")).await;
-    let answered = App { code: 1000, body: AppBody { re: Some(9), data: "hello".into() } };
-    assert_eq!(client.next().await, Some(ServerFrame::App(answered)));
-    for (code, data, expected, words) in [
-        (1000, "", ErrorCode::Forbidden, "ann said nothing"),
-        (1001, "x", ErrorCode::NotServed, "nobody serves nobody now"),
-        (1002, "x", ErrorCode::NotServed, "no application serves code 1002"),
-    ] {
-        client.send(&app(code, data)).await;
-        let error = client.error().await;
-        assert_eq!((error.error, error.re, error.message.as_str()), (expected, Some(9), words));
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_login_that_cannot_be_stored_leaves_nothing_behind() {
-    let mesh = Mesh::start().await;
-    let comet = mesh.comet("comet-1", |_| {}).await;
-    let token = mesh.token("ann", Some("sid-1"));
-    let mut client = Ws::connect(&comet, Encoding::Json).await;
-    client.send(&login(&token)).await;
-    let error = client.error().await;
-    assert_eq!(error.error, ErrorCode::Unavailable, "{error:?}");
-    assert!(error.retry_after_ms.is_some_and(|after| after >= 500), "{error:?}");
-    assert!(error.message.contains("nobody listens"), "{error:?}");
-    client.expect_close(1013).await;
-    // Its sid is still its own once the mesh can store it.
-    let _ingest = mesh.ingest().await;
-    let (_client, ok) = Tcp::log_in(&comet, login(&token)).await;
-    assert_eq!(ok.login_id, LoginId::new("sid-1").unwrap());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn bad_tokens_are_refused_through_both_doors() {
-    let mesh = Mesh::start().await;
-    let comet = mesh.comet("comet-1", |_| {}).await;
-    let ann: UserId = "ann".parse().unwrap();
-    let ten = Duration::from_secs(10);
-    let forged = Minter::hs256(b"another secret that is long enough, too").client(&ann, None, ten);
-    let none = "eyJhbGciOiJub25lIn0.eyJpc3MiOiJwdXNobWVzaCIsImF1ZCI6InB1c2htZXNoLWNsaWVudCIsInN1YiI6ImFubiIsImV4cCI6OTk5OTk5OTk5OX0.";
-    let backend = mesh.minter.backend("crm", &[pushmesh_auth::Scope::PushWrite], ten);
-    let elsewhere = mesh.minter.client_of_device(&ann, &"tablet".parse().unwrap(), None, ten);
-    for (token, field, words) in [
-        (forged.as_str(), "LOGIN.token", "signature"),
-        (none, "LOGIN.token", ""),
-        (&backend, "LOGIN.token", "aud"),
-        (&elsewhere, "LOGIN.device", "another device"),
-        ("nonsense", "LOGIN.token", "malformed"),
-    ] {
-        let mut tcp = Tcp::connect(&comet).await;
-        tcp.send(&login(token)).await;
-        let mut ws = Ws::connect(&comet, Encoding::Json).await;
-        ws.send(&login(token)).await;
-        for error in [tcp.error().await, ws.error().await] {
-            assert_eq!((error.error, error.field.as_deref()), (ErrorCode::Unauthorized, Some(field)), "{error:?}");
-            assert!(error.message.contains(words) && !error.message.contains(token), "{error:?}");
-        }
-        tcp.expect_end().await;
-        ws.expect_close(4010).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_comet_that_goes_sends_its_clients_to_the_other_one_where_they_resume() {
-    let mesh = Mesh::start().await;
-    let (_ingest, going, staying) =
-        tokio::join!(mesh.ingest(), mesh.comet("comet-1", |_| {}), mesh.comet("comet-2", |_| {}));
-    let token = mesh.token("ann", None);
-    let mut clients = Vec::new();
-    for _ in 0..20 {
-        clients.push(Tcp::log_in(&going, login(&token)).await);
-    }
-    let other = format!("ws://{}", staying.websocket());
-    let drained = tokio::spawn(going.drain());
-    for (client, ok) in &mut clients {
-        let Some(ServerFrame::Reconnect(reconnect)) = client.next().await else { panic!("no RECONNECT") };
-        assert_eq!(reconnect.address.as_deref(), Some(other.as_str()));
-        client.expect_end().await;
-        let (_resumed, again) = Tcp::log_in(&staying, resuming(&token, ok)).await;
-        assert_eq!((again.login_id, again.resumed), (ok.login_id.clone(), true));
-    }
-    drained.await.unwrap();
-    for (_, ok) in &clients {
-        assert_eq!(mesh.session("ann", &ok.conn_id).await, None);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn after_the_bus_was_away_for_too_long_all_sessions_are_put_again() {
-    let mut mesh = Mesh::start().await;
-    let again = |config: &mut Config| config.reput_after = Duration::ZERO;
-    let (_ingest, comet) = tokio::join!(mesh.ingest(), mesh.comet("comet-1", again));
-    let (client, ok) = Tcp::log_in(&comet, login(&mesh.token("ann", None))).await;
-    let key = Key::session(mesh.partition("ann"), &"ann".parse().unwrap(), &ok.conn_id);
-    let before = mesh.sessions.get(&key).await.unwrap().unwrap().revision;
-    mesh.nats.restart().await;
-    wait_for("the session put again", Duration::from_secs(15), || async {
-        match mesh.sessions.get(&key).await {
-            Ok(Some(entry)) if entry.revision > before => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await;
-    // Its end is written under the new revision.
-    drop(client);
-    wait_for("left", SOON, || async {
-        mesh.session("ann", &ok.conn_id).await.and_then(|session| session.left).ok_or("not left")
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_comet_out_of_descriptors_keeps_its_connections_and_recovers() {
-    let mesh = Mesh::start().await;
-    let _ingest = mesh.ingest().await;
-    let jwks = mesh.dir.path().join("jwks.json");
-    let settings = [
-        format!("nats.url={}", mesh.nats.url()),
-        format!("auth.jwks_file={}", jwks.display()),
-        "admin.listen=127.0.0.1:0".to_owned(),
-        "mesh.instance=comet-1".to_owned(),
-        "service.websocket=127.0.0.1:0".to_owned(),
-        "service.tcp=127.0.0.1:0".to_owned(),
-        "service.shards=1".to_owned(),
-    ];
-    let arguments = ["-c", "ulimit -n 96; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_comet")];
-    let options = ProcessOptions::new("/bin/sh")
-        .args(arguments)
-        .args(settings.iter().flat_map(|setting| ["--set", setting.as_str()]));
-    let mut process = Process::start("comet", options).await;
-    let comet = Outside { websocket: process.door("ws"), tcp: process.door("tcp") };
-    let (mut first, _) = Tcp::log_in(&comet, login(&mesh.token("ann", None))).await;
-    let mut crowd = Vec::new();
-    for _ in 0..200 {
-        crowd.push(tokio::net::TcpStream::connect(comet.tcp).await.unwrap());
-    }
-    wait_for("no descriptors left", SOON, || async {
-        if process.stderr().contains("cannot accept") { Ok(()) } else { Err("all accepted so far") }
-    })
-    .await;
-    first.send(&ClientFrame::Ping(Ping {})).await;
-    assert_eq!(first.next().await, Some(ServerFrame::Pong(Pong {})));
-    drop(crowd);
-    let (mut second, _) = Tcp::log_in(&comet, login(&mesh.token("ben", None))).await;
-    second.send(&ClientFrame::Ping(Ping {})).await;
-    assert_eq!(second.next().await, Some(ServerFrame::Pong(Pong {})));
-    process.term();
-    assert!(matches!(first.next().await, Some(ServerFrame::Reconnect(_))));
-    process.expect_exit(0, Duration::from_secs(15)).await;
-}
-
-struct Outside {
-    websocket: SocketAddr,
-    tcp: SocketAddr,
+/// A comet in a process of its own.
+pub struct Outside {
+    pub websocket: SocketAddr,
+    pub tcp: SocketAddr,
 }
 
 impl Doors for Outside {
