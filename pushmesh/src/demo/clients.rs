@@ -28,13 +28,29 @@ pub enum Command {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Report {
-    Shown { user: UserId, id: PushId, kind: Kind, call: CallId, at_us: u64 },
+    Shown {
+        user: UserId,
+        id: PushId,
+        kind: Kind,
+        call: CallId,
+        at_us: u64,
+    },
     /// The client acknowledged what it had shown.
-    Acked { count: u64 },
+    Acked {
+        count: u64,
+    },
     /// A call that was shown is shown as ended.
-    Withdrawn { user: UserId, call: CallId },
-    LoggedIn { user: UserId },
-    Trouble { user: UserId, text: String },
+    Withdrawn {
+        user: UserId,
+        call: CallId,
+    },
+    LoggedIn {
+        user: UserId,
+    },
+    Trouble {
+        user: UserId,
+        text: String,
+    },
 }
 
 /// Reports that may wait to be written: a parent that does not read holds its clients up, and loses nothing.
@@ -73,7 +89,8 @@ async fn watch(user: UserId, client: Client, mut events: Events, reports: mpsc::
             Event::Push(push) => {
                 let PushBody::Call(call) = push.body else { continue };
                 let at_us = clock::now().as_micros() as u64;
-                let shown = Report::Shown { user: user.clone(), id: push.id, kind: call.kind, call: call.call_id, at_us };
+                let shown =
+                    Report::Shown { user: user.clone(), id: push.id, kind: call.kind, call: call.call_id, at_us };
                 client.ack(&[push.id]).await;
                 if reports.send(shown).await.is_err() {
                     return;

@@ -50,7 +50,8 @@ impl Doors {
             let endpoint = Endpoint::from_shared(format!("http://{address}")).context("a door's address")?;
             Ok(endpoint.timeout(Duration::from_secs(30)).connect_lazy())
         };
-        let push = push.iter().map(|(kind, address)| Ok((kind.clone(), channel(address)?))).collect::<anyhow::Result<_>>()?;
+        let push =
+            push.iter().map(|(kind, address)| Ok((kind.clone(), channel(address)?))).collect::<anyhow::Result<_>>()?;
         let token = format!("Bearer {token}").parse().context("the token is no header value")?;
         Ok(Self { kinds, push, login: channel(login)?, token })
     }

@@ -9,7 +9,7 @@ mod crew;
 mod doors;
 mod oracle;
 mod plan;
-mod records;
+pub(crate) mod records;
 mod run;
 mod sabotage;
 mod table;
@@ -38,7 +38,9 @@ use crate::up;
 
 /// Replays real online records against a mesh of its own and checks every push.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  pushmesh demo\n  pushmesh demo --speed 4 --seed 7\n  pushmesh demo --data records.ndjson.gz --json")]
+#[command(
+    after_help = "Examples:\n  pushmesh demo\n  pushmesh demo --speed 4 --seed 7\n  pushmesh demo --data records.ndjson.gz --json"
+)]
 pub struct Demo {
     /// Records to replay, NDJSON, plain or gzipped; without it three days of a real channel
     #[arg(long, value_name = "FILE")]

@@ -37,13 +37,29 @@ impl Default for Kinds {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     /// The login system reports it; the user's client connects unless it is connected.
-    Online { user: UserId, login: LoginId, implied: bool },
+    Online {
+        user: UserId,
+        login: LoginId,
+        implied: bool,
+    },
     /// The login system reports it; then the client goes away.
-    Offline { user: UserId },
+    Offline {
+        user: UserId,
+    },
     /// The members join a discussion.
-    Discuss { discussion: Unit, members: Vec<UserId> },
-    StartCall { kind: Kind, call: CallId, unit: Unit },
-    EndCall { kind: Kind, call: CallId },
+    Discuss {
+        discussion: Unit,
+        members: Vec<UserId>,
+    },
+    StartCall {
+        kind: Kind,
+        call: CallId,
+        unit: Unit,
+    },
+    EndCall {
+        kind: Kind,
+        call: CallId,
+    },
 }
 
 #[derive(Debug)]
@@ -243,8 +259,10 @@ mod tests {
         assert!(plan.logins_implied > 190, "{}", plan.logins_implied);
         assert!(plan.steps.is_sorted_by_key(|(at, _)| *at));
         for kind in ["group", "discuss", "org"] {
-            let calls =
-                plan.steps.iter().filter(|(_, step)| matches!(step, Step::StartCall { kind: of, .. } if of.as_str() == kind));
+            let calls = plan
+                .steps
+                .iter()
+                .filter(|(_, step)| matches!(step, Step::StartCall { kind: of, .. } if of.as_str() == kind));
             assert!(calls.count() >= 10, "{kind}");
         }
     }

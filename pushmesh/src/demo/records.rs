@@ -56,8 +56,11 @@ pub fn read(file: Option<&Path>) -> anyhow::Result<Vec<Record>> {
 }
 
 fn parse(bytes: &[u8], name: &str) -> anyhow::Result<Vec<Record>> {
-    let reader: Box<dyn Read> =
-        if bytes.starts_with(&[0x1f, 0x8b]) { Box::new(flate2::read::MultiGzDecoder::new(bytes)) } else { Box::new(bytes) };
+    let reader: Box<dyn Read> = if bytes.starts_with(&[0x1f, 0x8b]) {
+        Box::new(flate2::read::MultiGzDecoder::new(bytes))
+    } else {
+        Box::new(bytes)
+    };
     let mut records: Vec<Record> = Vec::new();
     for (index, line) in BufReader::new(reader).lines().enumerate() {
         let line = line.with_context(|| format!("{name}: line {}", index + 1))?;
@@ -75,11 +78,12 @@ fn parse(bytes: &[u8], name: &str) -> anyhow::Result<Vec<Record>> {
 
 fn millis<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-    rfc3339_millis(&text).ok_or_else(|| serde::de::Error::custom(format_args!("t is no RFC 3339 time in UTC: {text:?}")))
+    rfc3339_millis(&text)
+        .ok_or_else(|| serde::de::Error::custom(format_args!("t is no RFC 3339 time in UTC: {text:?}")))
 }
 
 /// `2004-12-25T00:05:00.000Z` as milliseconds since 1970; `None` for another form.
-fn rfc3339_millis(text: &str) -> Option<u64> {
+pub(crate) fn rfc3339_millis(text: &str) -> Option<u64> {
     let number = |from: usize, to: usize| text.get(from..to)?.parse::<u64>().ok();
     let fixed = [(4, "-"), (7, "-"), (10, "T"), (13, ":"), (16, ":"), (19, "."), (23, "Z")];
     if text.len() != 24 || fixed.iter().any(|(at, mark)| text.get(*at..*at + 1) != Some(*mark)) {

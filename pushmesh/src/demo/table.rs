@@ -63,10 +63,29 @@ impl Table {
         let seconds = progress.elapsed.as_secs_f64().max(0.001);
         let phase = if progress.settling { "settling" } else { "replaying" };
         let rows = [
-            format!("online   {:>7}   logins {:>7} ({:.0}/s)", progress.online, progress.logins, progress.logins as f64 / seconds),
-            format!("calls    {:>7}   pushes {:>7} ({:.0}/s)   acked {}   withdrawn {}", progress.calls, progress.shown.len(), progress.shown.len() as f64 / seconds, progress.acked, progress.withdrawn),
-            format!("latency  p50 {:.1} ms   p99 {:.1} ms   (report accepted to shown)", percentile_ms(&verdict.latencies, 0.50), percentile_ms(&verdict.latencies, 0.99)),
-            format!("so far   must {}   outstanding {}   duplicated {}   extra {}", verdict.must, verdict.lost, verdict.duplicated, verdict.extra),
+            format!(
+                "online   {:>7}   logins {:>7} ({:.0}/s)",
+                progress.online,
+                progress.logins,
+                progress.logins as f64 / seconds
+            ),
+            format!(
+                "calls    {:>7}   pushes {:>7} ({:.0}/s)   acked {}   withdrawn {}",
+                progress.calls,
+                progress.shown.len(),
+                progress.shown.len() as f64 / seconds,
+                progress.acked,
+                progress.withdrawn
+            ),
+            format!(
+                "latency  p50 {:.1} ms   p99 {:.1} ms   (report accepted to shown)",
+                percentile_ms(&verdict.latencies, 0.50),
+                percentile_ms(&verdict.latencies, 0.99)
+            ),
+            format!(
+                "so far   must {}   outstanding {}   duplicated {}   extra {}",
+                verdict.must, verdict.lost, verdict.duplicated, verdict.extra
+            ),
         ];
         if self.terminal {
             self.bar.set_length(progress.length.as_millis() as u64);
@@ -76,7 +95,11 @@ impl Table {
         } else if progress.elapsed >= self.lined.get() + LINE_EVERY {
             self.lined.set(progress.elapsed);
             let [online, calls, latency, so_far] = rows.map(|row| row.split_whitespace().collect::<Vec<_>>().join(" "));
-            eprintln!("{phase} {:.0} of {:.0} s; {online}; {calls}; {latency}; {so_far}", seconds, progress.length.as_secs_f64());
+            eprintln!(
+                "{phase} {:.0} of {:.0} s; {online}; {calls}; {latency}; {so_far}",
+                seconds,
+                progress.length.as_secs_f64()
+            );
         }
     }
 
