@@ -16,8 +16,9 @@
 //! * A member ends when its key is deleted or when it is silent *while others are heard*. An expired key alone means
 //!   nothing: while the bucket has no leader, nobody can renew. Time in which we ourselves hear nothing does not count.
 //! * When more than half of at least six members vanish at once nothing is re-balanced for 10 s.
-//! * Every member computes the same map from the same members ([`ring`]). Nobody is given more than
-//!   ceil(1.1 · P · weight / total). A member stands in the ring once it calls `own`.
+//! * Every member computes the same map from the same members and leases ([`ring`]). Nobody is given more than
+//!   ceil(1.1 · P · weight / total); what is held stays where it is as far as that allows. A member stands in the ring
+//!   once it calls `own`.
 //! * A graceful hand-over finishes first, then deletes the lease, then the next one takes it.
 //!
 //! **Work that returns** while its lease is held (or panics) is logged and counted, and its lease is given back. Whomever

@@ -85,14 +85,26 @@ impl Leases {
         record: Option<LeaseRecord>,
         revision: u64,
     ) -> bool {
-        let known = self.get(service, partition);
-        if known
-            .is_some_and(|known| known.revision > revision || (known.revision == revision && known.record == record))
-        {
+        if self.get(service, partition).is_some_and(|known| known.revision > revision) {
+            return false;
+        }
+        self.replace(service, partition, record, revision)
+    }
+
+    /// Notes what a key shows, whatever was known; `false` if nothing is new.
+    pub(crate) fn replace(
+        &mut self,
+        service: &Token,
+        partition: Partition,
+        record: Option<LeaseRecord>,
+        revision: u64,
+    ) -> bool {
+        let lease = Lease { record, revision };
+        if self.get(service, partition) == Some(&lease) {
             return false;
         }
         let partitions = Arc::make_mut(self.services.entry(service.clone()).or_default());
-        partitions.insert(partition.0, Lease { record, revision });
+        partitions.insert(partition.0, lease);
         true
     }
 

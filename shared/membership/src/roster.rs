@@ -235,6 +235,10 @@ impl Roster {
         View { services }
     }
 
+    pub(crate) fn is_changed(&self) -> bool {
+        self.changed
+    }
+
     /// Whether the view changed since it was last asked.
     pub(crate) fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)

@@ -27,7 +27,7 @@ use pushmesh_protocol::{
 use crate::{
     owners::Leases,
     pulse::Echo,
-    ring::Map,
+    ring::{Map, Ring},
     roster::{Gone, Roster},
     tuning::Tuning,
 };
@@ -168,8 +168,10 @@ struct Owning {
     slots: Vec<Slot>,
     /// Partitions whose work ended by itself here: what it had fetched is not given back.
     dirty: BTreeSet<u16>,
+    ring: Ring,
+    /// Whom `ring` is made of.
+    members: Vec<(Instance, u16)>,
     map: Map,
-    map_of: Vec<(Instance, u16)>,
 }
 
 pub(crate) struct State {
@@ -180,6 +182,8 @@ pub(crate) struct State {
     pub(crate) roster: Roster,
     pub(crate) leases: Leases,
     leases_changed: bool,
+    /// Members or leases changed since the map was made.
+    replan: bool,
     /// Keys of leases that the snapshot being read has mentioned; `None`: it is complete.
     mentioned: Option<HashMap<Token, BTreeSet<u16>>>,
     owning: Option<Owning>,
@@ -203,6 +207,7 @@ impl State {
             roster: Roster::new(tuning),
             leases: Leases::default(),
             leases_changed: false,
+            replan: false,
             mentioned: Some(HashMap::new()),
             owning: None,
             pulse: None,
@@ -234,12 +239,10 @@ impl State {
             }
             Event::MemberGone { service, instance, why } => self.roster.gone(&service, &instance, why),
             Event::LeasePut { service, partition, record, revision } => {
-                self.mention(&service, partition);
-                self.leases_changed |= self.leases.set(&service, partition, Some(record), revision);
+                self.lease(&service, partition, Some(record), revision);
             }
             Event::LeaseGone { service, partition, revision } => {
-                self.mention(&service, partition);
-                self.leases_changed |= self.leases.set(&service, partition, None, revision);
+                self.lease(&service, partition, None, revision);
             }
             Event::SnapshotBegins => {
                 self.mentioned = Some(HashMap::new());
@@ -255,12 +258,15 @@ impl State {
                 }
             }
             Event::Own(partitions) => {
+                self.replan = true;
+                let ring = Ring::new(partitions, []);
                 self.owning.get_or_insert_with(|| Owning {
                     partitions,
                     slots: vec![IDLE; usize::from(partitions.count())],
                     dirty: BTreeSet::new(),
-                    map: Map::new(partitions, []),
-                    map_of: Vec::new(),
+                    map: ring.map(),
+                    ring,
+                    members: Vec::new(),
                 });
             }
             Event::Taken { partition, outcome } => self.taken(now, partition, outcome, &mut actions),
@@ -268,6 +274,7 @@ impl State {
             Event::GivenBack { partition, epoch, done } => self.given_back(now, partition, epoch, done),
             Event::Leave => self.leaving = true,
         }
+        self.replan |= self.leases_changed || self.roster.is_changed();
         self.check_pulse(now, &mut actions);
         if !heartbeat {
             self.decide(now, &mut actions);
@@ -304,10 +311,21 @@ impl State {
         self.mentioned.is_none() && self.roster.epoch_of(&self.service, &self.instance) == Some(self.epoch)
     }
 
-    fn mention(&mut self, service: &Token, partition: Partition) {
-        if let Some(mentioned) = &mut self.mentioned {
-            mentioned.entry(service.clone()).or_default().insert(partition.0);
-        }
+    /// A lease's key, as the watch shows it. In a snapshot its first word counts even if its revision is lower than what
+    /// was known: the bucket may have been made anew.
+    fn lease(&mut self, service: &Token, partition: Partition, record: Option<LeaseRecord>, revision: u64) {
+        let anew = self.mention(service, partition);
+        self.leases_changed |= if anew {
+            self.leases.replace(service, partition, record, revision)
+        } else {
+            self.leases.set(service, partition, record, revision)
+        };
+    }
+
+    /// `true` if the snapshot that is being read had not mentioned it yet.
+    fn mention(&mut self, service: &Token, partition: Partition) -> bool {
+        let Some(mentioned) = &mut self.mentioned else { return false };
+        mentioned.entry(service.clone()).or_default().insert(partition.0)
     }
 
     fn is_alive(&self, lease: &LeaseRecord) -> bool {
@@ -443,7 +461,7 @@ impl State {
         for (partition, slot) in owning.partitions.all().zip(&mut owning.slots) {
             let (Slot::Held { epoch } | Slot::Releasing { epoch }) = *slot else { continue };
             let lease = self.leases.get(&self.service, partition);
-            if lease.is_some_and(|lease| lease.revision > epoch || lease.record.is_none()) {
+            if lease.is_some_and(|lease| lease.revision != epoch || lease.record.is_none()) {
                 *slot = Slot::Stopping { epoch };
                 owning.dirty.insert(partition.0);
                 actions.push(Action::Lose { partition, why: Loss::Usurped });
@@ -458,11 +476,10 @@ impl State {
             return;
         }
         let frozen = self.roster.is_frozen(now);
-        let ring = self.roster.ring_of(&self.service);
         let Some(mut owning) = self.owning.take() else { return };
-        if !frozen && ring != owning.map_of {
-            owning.map = Map::new(owning.partitions, ring.iter().map(|(instance, weight)| (instance, *weight)));
-            owning.map_of = ring;
+        if self.replan && !frozen {
+            self.replan = false;
+            self.plan(&mut owning);
         }
         for partition in owning.partitions.all() {
             let target = owning.map.of(partition);
@@ -483,6 +500,19 @@ impl State {
             }
         }
         self.owning = Some(owning);
+    }
+
+    /// Makes the map anew. What living members of the ring hold counts as theirs.
+    fn plan(&self, owning: &mut Owning) {
+        let members = self.roster.ring_of(&self.service);
+        if members != owning.members {
+            owning.ring = Ring::new(owning.partitions, members.iter().map(|(instance, weight)| (instance, *weight)));
+            owning.members = members;
+        }
+        owning.map = owning.ring.map_from(|partition| {
+            let lease = self.leases.get(&self.service, partition).and_then(|lease| lease.record.as_ref());
+            lease.filter(|lease| self.is_alive(lease)).map(|lease| &lease.owner)
+        });
     }
 
     fn settle_idle(&self, partition: Partition, wanted: bool, dirty: bool, actions: &mut Vec<Action>) -> Option<Slot> {
