@@ -19,9 +19,9 @@ mod tests;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use pushmesh_protocol::{
-    ConnId, DeviceId, Kind, LoginId, TraceContext, Unit, UserId,
+    DeviceId, Kind, LoginId, TraceContext, Unit, UserId,
     frame::ActiveCall,
-    message::{Epoch, LoginEvent, Millis, OnlineEntry, Policy, PushOrder, Session, Source},
+    message::{Epoch, LoginEvent, Millis, OnlineEntry, Policy, Source},
 };
 
 pub(crate) use self::input::{Effects, Input, MemberNews, Outcome, SessionNews};

@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, VecDeque};
 
 use proptest::prelude::*;
 use pushmesh_protocol::{
-    CallId, Instance, Partition, PushId, Token,
-    message::{AtEnd, CallRecord, LoginRecord, OfflineCause},
+    CallId, ConnId, Instance, Partition, PushId, Token,
+    message::{AtEnd, CallRecord, LoginRecord, OfflineCause, PushOrder, Session},
 };
 
 use super::*;

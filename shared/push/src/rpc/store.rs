@@ -24,6 +24,9 @@ use crate::{clock, kind::PushKind};
 /// Longest a list may take to be read.
 const READ_MAX: Duration = Duration::from_secs(5);
 
+/// A removal is an empty message: it goes by itself when every owner has long read it.
+const REMOVAL_LIFETIME: Duration = Duration::from_secs(3600);
+
 #[derive(Clone)]
 pub(crate) struct DirectoryStore {
     bus: Bus,
@@ -50,17 +53,20 @@ impl DirectoryStore {
     pub(crate) async fn upsert(&self, unit: &Unit, members: Vec<(UserId, Option<Token>)>) -> Result<(), StoreError> {
         let at = clock::now();
         let message = |(user, role)| self.change(&user, unit, wire::encode(&Membership { role, at }).into());
-        self.store(members.into_iter().map(message).collect()).await
+        let messages = members.into_iter().map(message).collect();
+        let results = self.bus.store_all(&Stream::directory(&self.kind), messages).await;
+        results.into_iter().try_for_each(|result| result.map(drop))
     }
 
     pub(crate) async fn remove(&self, unit: &Unit, users: Vec<UserId>) -> Result<(), StoreError> {
-        self.store(users.iter().map(|user| self.change(user, unit, Bytes::new())).collect()).await
+        let results = self.store_removals(users.into_iter().map(|user| (user, unit.clone())).collect()).await;
+        results.into_iter().try_for_each(|result| result.map(drop))
     }
 
     /// Removes memberships of any units; one result each.
     pub(crate) async fn store_removals(&self, memberships: Vec<(UserId, Unit)>) -> Vec<Result<Stored, StoreError>> {
         let messages = memberships.iter().map(|(user, unit)| self.change(user, unit, Bytes::new())).collect();
-        self.bus.store_all(&Stream::directory(&self.kind), messages).await
+        self.bus.store_all_for(&Stream::directory(&self.kind), messages, REMOVAL_LIFETIME).await
     }
 
     /// A user's units, with his role in each.
@@ -76,11 +82,6 @@ impl DirectoryStore {
     pub(crate) async fn members(&self, unit: &Unit) -> Result<BTreeSet<UserId>, ConsumeError> {
         let found = self.read(Filter::directory_of_unit(&self.kind, unit)).await?;
         Ok(found.keys().filter_map(|subject| parse::directory(subject)).map(|(_, _, user, _)| user).collect())
-    }
-
-    async fn store(&self, messages: Vec<Outgoing>) -> Result<(), StoreError> {
-        let results = self.bus.store_all(&Stream::directory(&self.kind), messages).await;
-        results.into_iter().try_for_each(|result| result.map(drop))
     }
 
     fn change(&self, user: &UserId, unit: &Unit, payload: Bytes) -> Outgoing {
