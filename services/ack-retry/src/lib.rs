@@ -23,6 +23,7 @@ pub mod config;
 pub mod desk;
 mod effects;
 mod handlers;
+mod load;
 mod metrics;
 mod outbox;
 pub mod partition;

@@ -6,8 +6,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use pushmesh_bus::{
-    Acker, Bus, ConsumeError, Delivered, Health, Kv, KvError, KvEvent, KvWatch, Message, PartitionConsumer,
-    SubscribeError, Subscription, TakeOver, Verdict,
+    Acker, Bus, Delivered, Health, Kv, KvEvent, KvWatch, Message, PartitionConsumer, Subscription, TakeOver, Verdict,
 };
 use pushmesh_membership::{Lease, Membership, PartitionWork, View};
 use pushmesh_protocol::{
@@ -23,6 +22,7 @@ use crate::{
     desk::{Action, Desk, Event, Rules},
     effects::{Effects, Tools},
     handlers,
+    load::{LoadError, looked_at, pending_error},
     metrics::{Held, Holding, Metrics},
     outbox::Outbox,
     reporter::Reporter,
@@ -61,19 +61,6 @@ impl PartitionWork for Work {
             tracing::warn!(%partition, "a partition's consumer or watch ended");
         }
     }
-}
-
-/// Why a partition could not be taken over.
-#[derive(Debug, thiserror::Error)]
-enum LoadError {
-    #[error("no consumer of PUSH: {0}")]
-    Consume(#[from] ConsumeError),
-    #[error("no subscription: {0}")]
-    Subscribe(#[from] SubscribeError),
-    #[error("bucket {bucket}: {error}")]
-    Bucket { bucket: Bucket, error: KvError },
-    #[error("the watch of {0} ended")]
-    WatchEnded(Bucket),
 }
 
 enum End {
@@ -165,24 +152,6 @@ impl Work {
         let comets = view.members_of(&self.comets).filter(|member| member.alive);
         comets.map(|member| (member.instance.clone(), member.epoch)).collect()
     }
-}
-
-fn pending_error(error: KvError) -> LoadError {
-    LoadError::Bucket { bucket: Bucket::PENDING, error }
-}
-
-/// Up to which message of PUSH everything may have been sent once, and whether an owner left a note about it: what was
-/// delivered to the owner before, unless that one handed over and says how far it had looked.
-async fn looked_at(
-    pending: &Kv,
-    consumer: &PartitionConsumer,
-    partition: Partition,
-    how: TakeOver,
-) -> Result<(u64, bool), KvError> {
-    let delivered = consumer.delivered_before();
-    let Some(entry) = pending.get(&Key::hand_over(partition)).await? else { return Ok((delivered, false)) };
-    let note: Option<HandOver> = wire::decode(&entry.value).ok().filter(|_| how == TakeOver::HandedOver);
-    Ok((note.map_or(delivered, |note| delivered.min(note.sequence)), true))
 }
 
 /// A partition that is served.

@@ -31,6 +31,8 @@ pub struct Known {
     pub absent_since: Option<Millis>,
     /// Its end is being reported or purged.
     pub ending: bool,
+    /// When its end was first reported: said again, it is the same report.
+    pub reported_at: Option<Millis>,
     pub timer: Option<TimerId>,
     round: u32,
 }
@@ -97,6 +99,7 @@ impl Sessions {
                     kicked: false,
                     absent_since: None,
                     ending: false,
+                    reported_at: None,
                     timer: None,
                     round: self.round,
                 };
@@ -230,6 +233,9 @@ fn refresh(id: Id, known: &mut Known, comets: &HashMap<Instance, Epoch>, now: Mi
     // `None` for a session that was just inserted: it is neither yet.
     let was = (known.live || known.absent_since.is_some()).then_some(known.live);
     known.live = live;
+    if live {
+        known.reported_at = None;
+    }
     known.absent_since = match (live, known.session.left) {
         (true, _) => None,
         (false, Some(left)) => Some(known.absent_since.map_or(left, |since| since.min(left))),

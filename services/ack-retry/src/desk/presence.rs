@@ -114,7 +114,7 @@ impl Desk {
                 device: Some(known.session.device.clone()),
                 login_id: Some(known.session.login_id.clone()),
                 event: ReportedEvent::Offline(OfflineCause::Timeout),
-                at: now,
+                at: *known.reported_at.get_or_insert(now),
                 trace: None,
             };
             self.effect(Effect::Report { session: id, report: Box::new(report) });

@@ -61,10 +61,11 @@ fn a_report_that_is_not_answered_is_made_again_and_purges_nothing() {
     world.leave("alice", "a");
     world.prompt = false;
     world.pass(LEFT);
-    let Some(Effect::Report { session, .. }) = world.effects.pop() else { panic!("a report is on its way") };
+    let Some(Effect::Report { session, report }) = world.effects.pop() else { panic!("a report is on its way") };
     let answer = LoginAnswer::Unknown { reason: "outage".into(), retry_after_ms: 500 };
     world.apply(Event::Done(Done::Reported { session, answer }));
     assert!(world.effects.is_empty());
     world.pass(1_000);
-    assert!(matches!(world.effects[..], [Effect::Report { .. }]));
+    let Some(Effect::Report { report: again, .. }) = world.effects.pop() else { panic!("it is made again") };
+    assert_eq!((again.at, again.login_id), (report.at, report.login_id), "the same report");
 }
