@@ -74,7 +74,7 @@ impl Mesh {
             }
         }
         for kind in mesh.shape.more_kinds.clone() {
-            mesh.add_as("group-push", &format!("{kind}-push"), &[format!("service.kind=\"{kind}\"")]).await;
+            mesh.add_as("group-push", &format!("{kind}-push"), &[format!("service.kind={kind}")]).await;
         }
         mesh
     }
@@ -106,21 +106,21 @@ impl Mesh {
 
     fn options(&self, service: &str, more: &[String]) -> ProcessOptions {
         let listen = match service {
-            "comet" => vec!["service.websocket=\"127.0.0.1:0\"".to_owned(), "service.tcp=\"127.0.0.1:0\"".to_owned()],
+            "comet" => vec!["service.websocket=127.0.0.1:0".to_owned(), "service.tcp=127.0.0.1:0".to_owned()],
             "distributor" => vec![],
-            _ => vec!["service.grpc.listen=\"127.0.0.1:0\"".to_owned()],
+            _ => vec!["service.door.listen=127.0.0.1:0".to_owned()],
         };
         let mut settings = vec![
-            format!("nats.url=\"{}\"", self.nats.url()),
-            "admin.listen=\"127.0.0.1:0\"".to_owned(),
-            format!("auth.jwks_file=\"{}\"", self.jwks().display()),
+            format!("nats.url={}", self.nats.url()),
+            "admin.listen=127.0.0.1:0".to_owned(),
+            format!("auth.jwks_file={}", self.jwks().display()),
         ];
         settings.extend(listen);
         if service == "ack-retry" {
-            settings.push(format!("service.retry_interval=\"{}\"", self.shape.retry));
+            settings.push(format!("service.retry_interval={}", self.shape.retry));
         }
         if let Some(endpoint) = &self.shape.otlp {
-            settings.push(format!("telemetry.otlp_endpoint=\"{endpoint}\""));
+            settings.push(format!("telemetry.otlp_endpoint={endpoint}"));
             settings.push("telemetry.sample_ratio=1.0".to_owned());
         }
         settings.extend(more.iter().cloned());

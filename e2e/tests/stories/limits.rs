@@ -31,7 +31,7 @@ async fn a_full_comet_refuses_with_when_to_try_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_stays_away_makes_answers_unknown_and_logins_unavailable() {
     let mut mesh = Mesh::start(
-        Shape::default().set("login-ingest", "nats.outage_hold=\"2s\"").set("comet", "service.report_within=\"1s\""),
+        Shape::default().set("login-ingest", "nats.outage_hold=2s").set("comet", "service.report_within=1s"),
     )
     .await;
     let backend = mesh.backend();

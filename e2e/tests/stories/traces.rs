@@ -33,7 +33,7 @@ async fn one_trace_from_the_login_report_to_the_clients_ack() {
         "process pm.v1.online",
         "publish pm.v1.push.order",
         "process pm.v1.push.order",
-        "deliver",
+        "process pm.v1.comet.batch",
         "settle",
     ];
     let spans = wait_for("the whole trace", PATIENCE, async || {

@@ -132,7 +132,7 @@ async fn a_killed_comet_costs_its_clients_a_reconnect() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leaving_comet_says_goodbye_and_its_clients_go_over() {
-    let mut mesh = Mesh::start(shape().set("comet", "service.drain_for=\"3s\"")).await;
+    let mut mesh = Mesh::start(shape().set("comet", "service.drain_for=3s")).await;
     let backend = mesh.backend();
     backend.member("group", "friends", &["alice"]).await;
     let mut alice = mesh.login_at("alice", 1).await;

@@ -16,10 +16,8 @@ pub const NOTHING_TO_WITHDRAW: Counter = Counter {
     name: "pushmesh_ack_retry_nothing_to_withdraw_total",
     help: "Ends of calls that their login cannot have been told of.",
 };
-pub const MALFORMED: Counter = Counter {
-    name: "pushmesh_ack_retry_malformed_total",
-    help: "Messages and keys that nobody can read, by source.",
-};
+pub const MALFORMED: Counter =
+    Counter { name: "pushmesh_ack_retry_malformed_total", help: "Messages and keys that nobody can read, by source." };
 pub const OLD_EPOCHS: Counter = Counter {
     name: "pushmesh_ack_retry_old_epoch_pushes_total",
     help: "Pushes made under an older lease than one already seen; delivered all the same.",
@@ -63,7 +61,5 @@ pub const BATCH_ITEMS: Histogram =
     Histogram { name: "pushmesh_ack_retry_batch_items", help: "Items of one batch to a comet." };
 pub const ACK_SECONDS: Histogram =
     Histogram { name: "pushmesh_ack_retry_ack_seconds", help: "From a push's making to its acknowledgement." };
-pub const LOAD_SECONDS: Histogram = Histogram {
-    name: "pushmesh_ack_retry_load_seconds",
-    help: "From a partition's lease to its first push.",
-};
+pub const LOAD_SECONDS: Histogram =
+    Histogram { name: "pushmesh_ack_retry_load_seconds", help: "From a partition's lease to its first push." };
