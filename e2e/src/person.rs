@@ -28,6 +28,8 @@ impl Person {
         let address = format!("ws://{}", mesh.door("comet", comet, "ws")).parse().expect("an address");
         let mut options =
             Options::new(address, mesh.client_token(user, None), device.parse().expect("a device of a story"));
+        // A story reads when it comes to a person: what is not read must not look like a slow client.
+        options.events = 8192;
         change(&mut options);
         let (client, events) = Client::connect(options);
         Person {

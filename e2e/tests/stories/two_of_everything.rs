@@ -1,6 +1,7 @@
 //! Two instances of every service share the work; one leaves, one is killed, and nobody misses anything.
 
 use e2e::{Mesh, PATIENCE, Person, Shape};
+use pushmesh_testkit::wait_for;
 
 const PEOPLE: usize = 60;
 
@@ -117,6 +118,13 @@ async fn a_killed_comet_costs_its_clients_a_reconnect() {
     backend.start_call("group", "friends", "standup").await;
     let mut alice = mesh.login_at("alice", 1).await;
     alice.expect_call("standup").await;
+    // An acknowledgement on its way dies with its comet; here it has arrived.
+    wait_for("the acknowledgement to settle", PATIENCE, async || {
+        let outcomes = "pushmesh_ack_retry_outcomes_total";
+        let settled = mesh.metric("ack-retry", 0, outcomes).await + mesh.metric("ack-retry", 1, outcomes).await;
+        if settled >= 1.0 { Ok(()) } else { Err("nothing is settled") }
+    })
+    .await;
     mesh.kill("comet", 1);
     // She comes back by another comet, as a front door would send her.
     let resume = alice.logins[0].resume();
