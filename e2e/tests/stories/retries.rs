@@ -79,9 +79,11 @@ async fn an_inbox_push_that_one_login_never_acked_is_there_for_the_next() {
         count => Err(format!("{count} transmissions")),
     })
     .await;
-    wait_for("the inbox", PATIENCE, async || match mesh.metric("ack-retry", 0, "pushmesh_ack_retry_inbox_pushes").await {
-        1.0 => Ok(()),
-        count => Err(format!("{count} in the inbox")),
+    wait_for("the inbox", PATIENCE, async || {
+        match mesh.metric("ack-retry", 0, "pushmesh_ack_retry_inbox_pushes").await {
+            1.0 => Ok(()),
+            count => Err(format!("{count} in the inbox")),
+        }
     })
     .await;
     first.client.logout().await;
