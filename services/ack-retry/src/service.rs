@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pushmesh_boot::{Context, MESSAGE_MAX_BYTES};
+use pushmesh_boot::{Context, Contracts, MESSAGE_MAX_BYTES};
 use pushmesh_membership::Ownership;
 use pushmesh_proto::v1::pushes_server::PushesServer;
 use pushmesh_protocol::{Token, name::Bucket};
@@ -57,8 +57,8 @@ impl pushmesh_boot::Service for Service {
             door: context.door(&config.door)?,
         };
         let pushes = PushesServer::new(api).max_decoding_message_size(MESSAGE_MAX_BYTES);
-        let routes = tonic::service::Routes::new(pushes);
-        context.serve_grpc(&config.door, routes, pushmesh_proto::DESCRIPTORS, None).await?;
+        let contracts = Contracts::new(pushmesh_proto::DESCRIPTORS).with(pushes);
+        context.serve_grpc(&config.door, contracts, None).await?;
         Ok(Self { context, ownership })
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pushmesh_boot::{Context, MESSAGE_MAX_BYTES};
+use pushmesh_boot::{Context, Contracts, MESSAGE_MAX_BYTES};
 use pushmesh_proto::v1::{calls_server::CallsServer, group_directory_server::GroupDirectoryServer};
 use pushmesh_protocol::Token;
 use pushmesh_push::{Engine, Host};
@@ -38,9 +38,10 @@ impl pushmesh_boot::Service for Service {
         let door = context.door(&config.door)?;
         let directory = GroupDirectoryServer::new(Grpc(engine.directory(door.clone())));
         let calls = CallsServer::new(engine.calls(door));
-        let routes = tonic::service::Routes::new(directory.max_decoding_message_size(MESSAGE_MAX_BYTES))
-            .add_service(calls.max_decoding_message_size(MESSAGE_MAX_BYTES));
-        context.serve_grpc(&config.door, routes, pushmesh_proto::DESCRIPTORS, None).await?;
+        let contracts = Contracts::new(pushmesh_proto::DESCRIPTORS)
+            .with(directory.max_decoding_message_size(MESSAGE_MAX_BYTES))
+            .with(calls.max_decoding_message_size(MESSAGE_MAX_BYTES));
+        context.serve_grpc(&config.door, contracts, None).await?;
         Ok(Self { engine })
     }
 

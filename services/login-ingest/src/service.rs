@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pushmesh_boot::Context;
+use pushmesh_boot::{Context, Contracts};
 use pushmesh_proto::v1::login_ingest_server::LoginIngestServer;
 use pushmesh_protocol::name::{Filter, QueueGroup, Subject};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -51,9 +51,9 @@ impl pushmesh_boot::Service for Service {
         };
         let reports =
             LoginIngestServer::new(grpc::Grpc(doorway.clone())).max_decoding_message_size(grpc::MESSAGE_MAX_BYTES);
-        let routes = tonic::service::Routes::new(reports);
+        let contracts = Contracts::new(pushmesh_proto::DESCRIPTORS).with(reports);
         let http = http::routes(doorway);
-        context.serve_grpc(&config.door, routes, pushmesh_proto::DESCRIPTORS, Some(http)).await?;
+        context.serve_grpc(&config.door, contracts, Some(http)).await?;
         Ok(service)
     }
 

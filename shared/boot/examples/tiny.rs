@@ -7,7 +7,7 @@ use std::{
 };
 
 use axum::{Router, routing::post};
-use pushmesh_boot::{Context, DoorConfig, FieldError, Latch, Service, ServiceConfig};
+use pushmesh_boot::{Context, Contracts, DoorConfig, FieldError, Latch, Service, ServiceConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -80,8 +80,7 @@ impl Service for Tiny {
             .route("/unlatch", post(async move || drop(unheld.lock().expect("not poisoned").take())))
             .route("/fail", post(async move || failing.fail(anyhow::anyhow!("told to fail"))))
             .route("/panic", post(async move || panicking.spawn("panicking", async { panic!("told to panic") })));
-        let descriptors = tonic_health::pb::FILE_DESCRIPTOR_SET;
-        ctx.serve_grpc(&config.door, tonic::service::Routes::default(), descriptors, Some(extra)).await?;
+        ctx.serve_grpc(&config.door, Contracts::new(&[]), Some(extra)).await?;
         let drain = ctx.shutdown().drain.clone();
         ctx.spawn("waiting", async move { drain.cancelled().await });
         Ok(Self { drain_takes: config.drain_takes })

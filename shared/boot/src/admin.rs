@@ -1,4 +1,5 @@
-//! The admin port: health, readiness, metrics, build and log level.
+//! The admin port: health, readiness, metrics, build and log level; gRPC health and reflection too, since not every service
+//! has a gRPC door of its own.
 
 use axum::{
     Json, Router,
@@ -23,8 +24,8 @@ pub(crate) struct Admin {
     pub telemetry: Option<Telemetry>,
 }
 
-/// Serves until `end` is cancelled.
-pub(crate) async fn serve(listener: TcpListener, admin: Admin, end: CancellationToken) {
+/// Serves until `end` is cancelled: HTTP/1, and HTTP/2 by prior knowledge for the routes of `grpc`.
+pub(crate) async fn serve(listener: TcpListener, admin: Admin, grpc: Router, end: CancellationToken) {
     let router = Router::new()
         // The process alone, never what it depends on: a restart mends nothing of that.
         .route("/healthz", get(async || "ok\n"))
@@ -32,7 +33,9 @@ pub(crate) async fn serve(listener: TcpListener, admin: Admin, end: Cancellation
         .route("/metrics", get(metrics))
         .route("/buildinfo", get(buildinfo))
         .route("/log-level", put(log_level))
-        .with_state(admin);
+        .with_state(admin)
+        // What is unknown is a 404 here, as everywhere on HTTP; a gRPC client reads it as unimplemented.
+        .merge(grpc.reset_fallback());
     if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(end.cancelled_owned()).await {
         tracing::error!(%error, "the admin port broke");
     }

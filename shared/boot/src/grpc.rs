@@ -7,11 +7,11 @@ use pushmesh_protocol::metric::boot as names;
 use pushmesh_telemetry::metric;
 use tokio::net::TcpListener;
 use tonic::{service::Routes, transport::Server};
-use tonic_health::ServingStatus;
 
 use crate::{
     accept::{Counters, connections},
     context::Context,
+    contracts::Contracts,
     settings::DoorConfig,
 };
 
@@ -27,13 +27,11 @@ pub const HEADERS_MAX_BYTES: u32 = 16 * 1024;
 const KEEPALIVE: Duration = Duration::from_secs(20);
 
 impl Context {
-    /// Serves `routes` with health (mirrors readiness) and reflection (of `descriptors`), and the HTTP routes `extra` on the
-    /// same port. Announced as `grpc`. On `drain` it takes no new connection or call, and finishes those begun.
+    /// Serves `contracts` with health (mirrors readiness) and reflection, and the HTTP routes `extra` on the same port. Announced as `grpc`. On `drain` it takes no new connection or call, and finishes those begun.
     pub async fn serve_grpc(
         &self,
         door: &DoorConfig,
-        routes: Routes,
-        descriptors: &'static [u8],
+        contracts: Contracts,
         extra: Option<axum::Router>,
     ) -> anyhow::Result<SocketAddr> {
         // Also refuses a door that is open to strangers, whether the service checks tokens or not.
@@ -42,18 +40,13 @@ impl Context {
             TcpListener::bind(door.listen).await.with_context(|| format!("can't listen on {}", door.listen))?;
         let address = listener.local_addr()?;
 
-        let (health, health_service) = tonic_health::server::health_reporter();
-        let reflection =
-            || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(descriptors);
-        let routes = routes
-            .add_service(health_service)
-            .add_service(reflection().build_v1().context("malformed gRPC descriptors")?)
-            .add_service(reflection().build_v1alpha().context("malformed gRPC descriptors")?);
-        let router = routes.into_axum_router();
+        let (drain, readiness) = (self.shutdown().drain.clone(), self.readiness().clone());
+        let (router, mirroring) = contracts.into_router(&self.service, readiness, drain.clone()).await?;
         let routes = Routes::from(match extra {
             Some(extra) => router.merge(extra),
             None => router,
         });
+        self.spawn("grpc-health", mirroring);
 
         let labels = [("service", self.service.as_str())];
         let counters = Counters {
@@ -61,7 +54,6 @@ impl Context {
             refused: metric::counter_with(&names::DOOR_REFUSED, &labels),
             errors: metric::counter_with(&names::DOOR_ACCEPT_ERRORS, &labels),
         };
-        let drain = self.shutdown().drain.clone();
         let (incoming, accepting) = connections(listener, CONNECTIONS_MAX, counters, drain.clone());
         self.spawn("grpc-accept", accepting);
 
@@ -72,7 +64,7 @@ impl Context {
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
             .add_routes(routes)
-            .serve_with_incoming_shutdown(incoming, drain.clone().cancelled_owned());
+            .serve_with_incoming_shutdown(incoming, drain.cancelled_owned());
         let life = self.life.clone();
         self.spawn("grpc-serve", async move {
             if let Err(error) = server.await {
@@ -80,20 +72,6 @@ impl Context {
             }
         });
 
-        let readiness = self.readiness().clone();
-        self.spawn("grpc-health", async move {
-            loop {
-                let ready = readiness.is_ready();
-                let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
-                health.set_service_status("", status).await;
-                tokio::select! {
-                    () = readiness.until(!ready) => {}
-                    // Draining: it stays not serving.
-                    () = drain.cancelled() => break,
-                }
-            }
-            health.set_service_status("", ServingStatus::NotServing).await;
-        });
         self.announce("grpc", address);
         Ok(address)
     }

@@ -16,6 +16,7 @@ mod accept;
 mod admin;
 mod cli;
 mod context;
+mod contracts;
 mod error;
 mod grpc;
 mod readiness;
@@ -26,6 +27,7 @@ mod shutdown;
 
 pub use cli::{main, main_with_args};
 pub use context::Context;
+pub use contracts::Contracts;
 pub use error::BootError;
 pub use grpc::{CONNECTIONS_MAX, HEADERS_MAX_BYTES, MESSAGE_MAX_BYTES, STREAMS_MAX};
 pub use pushmesh_config::FieldError;

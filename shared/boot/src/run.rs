@@ -22,6 +22,7 @@ use crate::{
     REVISION, VERSION,
     admin::{self, Admin},
     context::{Context, Life},
+    contracts::Contracts,
     error::{BootError, chain},
     service::Service,
     settings::Settings,
@@ -71,7 +72,7 @@ pub async fn run<S: Service>(settings: Settings<S::Config>, control: Control) ->
     };
     let admin_end = CancellationToken::new();
     let _admin_ends_with_us = admin_end.clone().drop_guard();
-    open_admin(settings.admin.listen, admin, &life, admin_end).await.map_err(BootError::Fatal)?;
+    open_admin(settings.admin.listen, admin, &service, &life, admin_end).await.map_err(BootError::Fatal)?;
 
     let begun = begin::<S>(&settings, &life, &service, &instance);
     let begun = tokio::select! {
@@ -226,13 +227,22 @@ async fn watch_nats(bus: Bus, life: Life) {
     }
 }
 
-async fn open_admin(listen: SocketAddr, admin: Admin, life: &Life, end: CancellationToken) -> anyhow::Result<()> {
+async fn open_admin(
+    listen: SocketAddr,
+    admin: Admin,
+    service: &Token,
+    life: &Life,
+    end: CancellationToken,
+) -> anyhow::Result<()> {
     let listener = TcpListener::bind(listen)
         .await
         .with_context(|| format!("can't listen on {listen} for the admin port (admin.listen)"))?;
+    let drain = life.shutdown().drain.clone();
+    let (grpc, mirroring) = Contracts::new(&[]).into_router(service, life.readiness().clone(), drain).await?;
     life.announce("admin", listener.local_addr()?);
     // Not tracked: it tells how the drain goes, to its end.
-    tokio::spawn(admin::serve(listener, admin, end));
+    tokio::spawn(admin::serve(listener, admin, grpc, end));
+    tokio::spawn(mirroring);
     Ok(())
 }
 

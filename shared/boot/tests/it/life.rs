@@ -4,25 +4,32 @@ use std::time::Duration;
 
 use pushmesh_auth::{Minter, Scope, generate_jwks};
 use pushmesh_testkit::{Nats, Process, free_port, wait_for};
-use tonic::transport::Endpoint;
-use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic::{
+    Code,
+    transport::{Channel, Endpoint},
+};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+};
 
 use crate::{SOON, get, mesh, post, provision_mesh, reasons, set, start, tiny};
 
-async fn grpc_status(process: &Process) -> i32 {
-    let endpoint = Endpoint::from_shared(format!("http://{}", process.door("grpc"))).unwrap();
-    let mut health = HealthClient::new(endpoint.connect().await.unwrap());
-    health.check(HealthCheckRequest::default()).await.unwrap().into_inner().status
+async fn channel(process: &Process, door: &str) -> Channel {
+    Endpoint::from_shared(format!("http://{}", process.door(door))).unwrap().connect().await.unwrap()
+}
+
+// By the answer's status, or by the code of its refusal.
+async fn grpc_status(process: &Process, door: &str, service: &str) -> Result<ServingStatus, Code> {
+    let mut health = HealthClient::new(channel(process, door).await);
+    let answer = health.check(HealthCheckRequest { service: service.to_owned() }).await;
+    answer.map(|answer| answer.into_inner().status()).map_err(|refused| refused.code())
 }
 
 // The services that reflection lists.
-async fn reflected(process: &Process) -> Vec<String> {
-    use tonic_reflection::pb::v1::{
-        ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
-        server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
-    };
-    let endpoint = Endpoint::from_shared(format!("http://{}", process.door("grpc"))).unwrap();
-    let mut client = ServerReflectionClient::new(endpoint.connect().await.unwrap());
+async fn reflected(process: &Process, door: &str) -> Vec<String> {
+    let mut client = ServerReflectionClient::new(channel(process, door).await);
     let list = MessageRequest::ListServices(String::new());
     let request = ServerReflectionRequest { host: String::new(), message_request: Some(list) };
     let mut answers = client.server_reflection_info(tokio_stream::iter([request])).await.unwrap().into_inner();
@@ -51,20 +58,7 @@ async fn a_ready_service_tells_of_itself_and_drains() {
     assert_eq!(level("debug").await, 200);
     assert_eq!(level("a=b=c").await, 400);
 
-    assert!(reflected(&process).await.contains(&"grpc.health.v1.Health".to_owned()));
-
-    const SERVING: i32 = 1;
-    const NOT_SERVING: i32 = 2;
-    assert_eq!(grpc_status(&process).await, SERVING);
-    assert_eq!(post(&process, "/latch").await.0, 200);
-    assert_eq!(reasons(&process).await, ["told to be not ready"]);
-    wait_for("health to follow", SOON, async || match grpc_status(&process).await {
-        NOT_SERVING => Ok(()),
-        other => Err(other),
-    })
-    .await;
-    assert_eq!(post(&process, "/unlatch").await.0, 200);
-    assert_eq!(reasons(&process).await, Vec::<String>::new());
+    assert_eq!(get(&process, "admin", "/nowhere").await.0, 404);
 
     process.expect_drained(SOON).await;
     let log = process.stderr();
@@ -72,6 +66,43 @@ async fn a_ready_service_tells_of_itself_and_drains() {
     let places: Vec<_> =
         order.iter().map(|line| log.find(line).unwrap_or_else(|| panic!("no {line} in {log}"))).collect();
     assert!(places.is_sorted(), "{log}");
+}
+
+#[tokio::test]
+async fn health_and_reflection_stand_at_the_grpc_door_and_the_admin_port() {
+    let nats = mesh().await;
+    let mut process = start(&nats).await;
+    for door in ["grpc", "admin"] {
+        let listed = reflected(&process, door).await;
+        for expected in ["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"] {
+            assert!(listed.iter().any(|name| name == expected), "no {expected} at {door}: {listed:?}");
+        }
+        assert_eq!(grpc_status(&process, door, "").await, Ok(ServingStatus::Serving), "{door}");
+        assert_eq!(grpc_status(&process, door, "tiny").await, Ok(ServingStatus::Serving), "{door}");
+        assert_eq!(grpc_status(&process, door, "pushmesh.v1.Elsewhere").await, Err(Code::NotFound), "{door}");
+    }
+
+    assert_eq!(post(&process, "/latch").await.0, 200);
+    assert_eq!(reasons(&process).await, ["told to be not ready"]);
+    for (door, service) in [("grpc", ""), ("grpc", "tiny"), ("admin", ""), ("admin", "tiny")] {
+        wait_for("health to follow", SOON, async || match grpc_status(&process, door, service).await {
+            Ok(ServingStatus::NotServing) => Ok(()),
+            other => Err(format!("{door} {service:?}: {other:?}")),
+        })
+        .await;
+    }
+    assert_eq!(post(&process, "/unlatch").await.0, 200);
+    assert_eq!(reasons(&process).await, Vec::<String>::new());
+
+    // Who watches is told of the end, and holds nothing up.
+    let mut watching = HealthClient::new(channel(&process, "grpc").await);
+    let mut statuses = watching.watch(HealthCheckRequest { service: "tiny".into() }).await.unwrap().into_inner();
+    let mut seen = vec![statuses.message().await.unwrap().unwrap().status()];
+    process.expect_drained(SOON).await;
+    while let Ok(Some(answer)) = statuses.message().await {
+        seen.push(answer.status());
+    }
+    assert_eq!(seen.last(), Some(&ServingStatus::NotServing), "{seen:?}");
 }
 
 #[tokio::test]
