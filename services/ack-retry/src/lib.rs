@@ -23,7 +23,7 @@ pub mod config;
 pub mod desk;
 mod effects;
 mod handlers;
-mod load;
+pub mod load;
 mod metrics;
 mod outbox;
 pub mod partition;

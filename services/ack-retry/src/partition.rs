@@ -22,7 +22,7 @@ use crate::{
     desk::{Action, Desk, Event, Rules},
     effects::{Effects, Tools},
     handlers,
-    load::{LoadError, looked_at, pending_error},
+    load::{LoadError, sent_before},
     metrics::{Held, Holding, Metrics},
     outbox::Outbox,
     reporter::Reporter,
@@ -85,18 +85,19 @@ impl Work {
 
     async fn take_over(self: &Arc<Self>, lease: &Lease, how: TakeOver) -> Result<Serving, LoadError> {
         let partition = lease.partition();
+        let pending = self.bucket(Bucket::PENDING).await?;
+        let sent = sent_before(&self.bus, &pending, partition, how).await?;
         let consumer = self.bus.take_partition(&Stream::PUSH, partition, how).await?;
         let acks = self.bus.subscribe(Filter::from(Subject::ack(partition))).await?;
         let (sessions, session_watch) = self.open(Bucket::SESSIONS, partition).await?;
-        let pending = self.bucket(Bucket::PENDING).await?;
-        let (seen, noted) = looked_at(&pending, &consumer, partition, how).await.map_err(pending_error)?;
         let clock = Clock::start();
         let mut serving = Serving {
             desk: Desk::new(self.rules.clone(), partition, lease.epoch(), clock.now()),
             clock,
             consumer,
-            seen,
-            delivered_before: seen,
+            seen: sent,
+            delivered_before: sent,
+            noted: sent > 0,
             acks,
             sessions: session_watch,
             view: self.membership.view(),
@@ -106,11 +107,7 @@ impl Work {
                 service: self.service.clone(),
                 partition,
                 lease: lease.clone(),
-                pending: self
-                    .bus
-                    .bucket(&Bucket::PENDING)
-                    .await
-                    .map_err(|error| LoadError::Bucket { bucket: Bucket::PENDING, error })?,
+                pending,
                 sessions,
                 reporter: self.reporter.clone(),
                 metrics: Arc::clone(&self.metrics),
@@ -125,12 +122,8 @@ impl Work {
             let current = event == KvEvent::Current;
             serving.session(event).await;
             if current {
-                let (pending, watch) = self.open(Bucket::PENDING, partition).await?;
+                let (_, watch) = self.open(Bucket::PENDING, partition).await?;
                 serving.load(watch).await?;
-                if noted {
-                    // Never read again: it says nothing about what this owner is going to look at.
-                    pending.purge(&Key::hand_over(partition)).await.map_err(pending_error)?;
-                }
                 serving.apply(Event::Ready).await;
                 return Ok(serving);
             }
@@ -161,6 +154,8 @@ struct Serving {
     consumer: PartitionConsumer,
     /// Messages up to this one may have been sent by an earlier owner.
     delivered_before: u64,
+    /// Whether the note stands that says so.
+    noted: bool,
     /// Messages up to this one have been looked at, here or by an earlier owner.
     seen: u64,
     acks: Subscription,
@@ -308,6 +303,7 @@ impl Serving {
 
     async fn order(&mut self, delivered: Delivered) {
         self.seen = self.seen.max(delivered.sequence);
+        self.pass_note(delivered.sequence);
         let (partition, partitions) = (self.partition, self.work.partitions);
         match handlers::order::read(&delivered, partition, partitions, self.delivered_before) {
             Ok(event) => {
@@ -320,6 +316,20 @@ impl Serving {
                 let verdict = Verdict::Reject { reason: DeadReason::Malformed, detail: error.to_string() };
                 self.effects.push_aside(async move { bus.settle(delivered, verdict, &service, partition).await });
             }
+        }
+    }
+
+    // Beyond what the note speaks of, the consumer alone tells what was sent.
+    fn pass_note(&mut self, sequence: u64) {
+        if self.noted && sequence > self.delivered_before {
+            self.noted = false;
+            let (pending, key) = (self.effects.pending().clone(), Key::hand_over(self.partition));
+            self.effects.push_aside(async move {
+                while let Err(error) = pending.purge(&key).await {
+                    tracing::debug!(%key, %error, "an outlived note is not purged yet");
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                }
+            });
         }
     }
 

@@ -14,8 +14,8 @@ use tokio::sync::{mpsc, oneshot};
 const REPORTS_MAX: usize = 256;
 /// Reports that wait; beyond, partitions' effects wait.
 const QUEUE_MAX: usize = 1024;
-/// Longer than login-ingest holds a record over an outage.
-const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+/// Longer than login-ingest holds a record over an outage: `nats.outage_hold`, 20 s by default.
+const ANSWER_WITHIN: Duration = Duration::from_secs(25);
 /// When to try again, where login-ingest could not say.
 const AGAIN_MS: u32 = 2_000;
 

@@ -317,7 +317,8 @@ pub enum PendingState {
     Inbox,
 }
 
-/// Where the owner of a partition of PUSH stopped when it handed over: value of its key in the bucket `pending`.
+/// Where the owners of a partition of PUSH stopped, noted by the last one when it handed over and by the next when it took
+/// over: value of its key in the bucket `pending`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HandOver {
     /// Nothing after this sequence has been looked at, though it may have been delivered.

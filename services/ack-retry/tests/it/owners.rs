@@ -1,9 +1,11 @@
 use std::collections::HashMap;
 
-use pushmesh_protocol::{PushId, message::AtEnd};
+use ack_retry::load::sent_before;
+use pushmesh_bus::TakeOver;
+use pushmesh_protocol::{PushId, message::AtEnd, name::Stream};
 use pushmesh_testkit::wait_for;
 
-use crate::mesh::{LONG, Mesh};
+use crate::mesh::{LONG, Mesh, partition};
 
 const USERS: usize = 40;
 
@@ -50,6 +52,25 @@ async fn story(kill: bool) {
     mesh.nothing_is_left().await;
     second.kill();
     mesh.no_push_waits().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_owner_sent_is_known_to_the_next_but_one_too() {
+    let mesh = Mesh::start().await;
+    let at = partition("alice");
+    for call in ["a", "b", "c"] {
+        mesh.call("alice", "phone", "l1", call).await;
+    }
+    let mut first = mesh.bus.take_partition(&Stream::PUSH, at, TakeOver::Fresh).await.unwrap();
+    let mut last = 0;
+    for _ in 0..3 {
+        last = first.next().await.unwrap().sequence;
+    }
+    first.abandon();
+    // Sets the consumer back, and ends before it has read anything.
+    assert_eq!(sent_before(&mesh.bus, &mesh.pending, at, TakeOver::Crashed).await.unwrap(), last);
+    mesh.bus.take_partition(&Stream::PUSH, at, TakeOver::Crashed).await.unwrap().abandon();
+    assert_eq!(sent_before(&mesh.bus, &mesh.pending, at, TakeOver::Crashed).await.unwrap(), last);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -140,6 +140,16 @@ impl Bus {
         Ok(PartitionConsumer { bus, stream, consumer, delivered_before, pending, messages, release, _abandon })
     }
 
+    /// Up to which sequence messages of a partition have been delivered to anybody. Taking the partition over sets it back:
+    /// who needs it asks before.
+    pub async fn delivered(&self, stream: &Stream, partition: Partition) -> Result<u64, ConsumeError> {
+        let consumer = Consumer::of_partition(partition);
+        let deadline = Instant::now() + self.inner.config.outage_hold;
+        let info = self.consumer_info(stream, &consumer, deadline).await;
+        let what = || format!("consumer {consumer} of stream {stream}");
+        info.map(|info| info.delivered.stream_seq).map_err(|error| ConsumeError::of(error, what))
+    }
+
     async fn consumer_info(&self, stream: &Stream, consumer: &Consumer, until: Instant) -> Result<Info, CallError> {
         self.call(&subject::consumer_info(stream, consumer.as_str()), Bytes::new(), until).await
     }
