@@ -67,7 +67,7 @@ impl pushmesh_boot::Service for Service {
         let (outlets, intake) = outlet::outlets(limits.connections as usize, limits.before_login as usize);
         let (shards, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| command::queues()).unzip();
 
-        let (reporter, reporting) = Reporter::start(ctx.bus.clone(), config.report_within);
+        let (reporter, reporting) = Reporter::new(ctx.bus.clone(), config.report_within);
         let writer = SessionWriter { sessions: sessions.clone(), instance: ctx.instance.clone() };
         let logins = Arc::new(Logins {
             verifier: ctx.auth.clone(),
@@ -107,14 +107,17 @@ impl pushmesh_boot::Service for Service {
             within: config.drain_for,
             spread: config.reconnect_spread,
         };
-        let inbound =
-            vec![tokio::spawn(deliver::run(inbox, shards.clone(), outlets.acks.clone())), tokio::spawn(reput.run())];
+        let acking = acks::run(ctx.bus.clone(), ctx.instance.clone(), ctx.membership.clone(), intake.acks);
+        let inbound = vec![
+            ctx.spawn_own("deliver", deliver::run(inbox, shards.clone(), outlets.acks.clone())),
+            ctx.spawn_own("reput", reput.run()),
+        ];
         let outbound = vec![
-            tokio::spawn(logins.run(intake.logins)),
-            tokio::spawn(answerer.run(intake.questions)),
-            tokio::spawn(session::run(writer, reporter, intake.endings)),
-            tokio::spawn(acks::run(ctx.bus.clone(), ctx.instance.clone(), ctx.membership.clone(), intake.acks)),
-            reporting,
+            ctx.spawn_own("logins", logins.run(intake.logins)),
+            ctx.spawn_own("questions", answerer.run(intake.questions)),
+            ctx.spawn_own("endings", session::run(writer, reporter, intake.endings)),
+            ctx.spawn_own("acks", acking),
+            ctx.spawn_own("reports", reporting),
         ];
 
         let websocket = socket::listeners(config.websocket, count, &config.socket)

@@ -34,7 +34,7 @@ impl pushmesh_boot::Service for Service {
         let (intake, gatherer) =
             gathering(context.bus.clone(), context.mesh.partitions, config.limits(), Arc::clone(&metrics));
         let stop = CancellationToken::new();
-        let storing = tokio::spawn(gatherer.run(stop.clone()));
+        let storing = context.spawn_own("storing", gatherer.run(stop.clone()));
         let service = Self { closing: CancellationToken::new(), readers: TaskTracker::new(), storing, stop };
 
         let (reports, group) = (Filter::from(Subject::login_report()), QueueGroup::LOGIN_INGEST);

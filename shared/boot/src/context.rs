@@ -10,7 +10,8 @@ use pushmesh_auth::{Door, Verifier};
 use pushmesh_bus::Bus;
 use pushmesh_membership::Membership;
 use pushmesh_protocol::{Instance, Token, message::MeshInfo};
-use tokio_util::task::TaskTracker;
+use tokio::task::JoinHandle;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::{
     readiness::{Latch, Readiness},
@@ -76,6 +77,18 @@ impl Context {
     /// by `stop`. A panic in it is fatal for the service.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         self.life.spawn(name, task);
+    }
+
+    /// Runs a task whose end is the service's own to await or to abort, within [`crate::Service::drain`]. A panic in it is
+    /// fatal for the service.
+    pub fn spawn_own(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        let life = self.life.clone();
+        tokio::spawn(async move {
+            let ended = AbortOnDropHandle::new(tokio::spawn(task)).await;
+            if ended.is_err_and(|error| error.is_panic()) {
+                life.fail(anyhow::anyhow!("task {name} panicked"));
+            }
+        })
     }
 
     /// The checker of a backend door: its own `insecure_local`, or that of `[auth]`, opens it on loopback.

@@ -42,20 +42,18 @@ impl Refusal {
     }
 
     /// The whole HTTP response.
-    pub fn response(&self, retry_after_s: Option<u32>) -> Vec<u8> {
+    pub fn response(&self) -> Vec<u8> {
         let (phrase, extra) = match self.status {
             403 => ("Forbidden", ""),
             404 => ("Not Found", ""),
             405 => ("Method Not Allowed", "Allow: GET\r\n"),
             426 => ("Upgrade Required", "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"),
             431 => ("Request Header Fields Too Large", ""),
-            503 => ("Service Unavailable", ""),
             _ => ("Bad Request", ""),
         };
-        let retry = retry_after_s.map(|seconds| format!("Retry-After: {seconds}\r\n")).unwrap_or_default();
         format!(
             "HTTP/1.1 {} {phrase}\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n\
-             Content-Length: {}\r\n{extra}{retry}\r\n{}\n",
+             Content-Length: {}\r\n{extra}\r\n{}\n",
             self.status,
             self.reason.len() + 1,
             self.reason
@@ -246,7 +244,7 @@ mod tests {
         assert_eq!(status(&with(&format!("X: {}", "x".repeat(9000)))), 431);
         assert_eq!(status(&with(&"A: b\r\n".repeat(100))[..]), 431);
         let refusal = read(REQUEST.replacen("/ ", "/?token=canary ", 1).as_bytes(), &policy()).unwrap_err();
-        assert!(!String::from_utf8(refusal.response(None)).unwrap().contains("canary"));
+        assert!(!String::from_utf8(refusal.response()).unwrap().contains("canary"));
     }
 
     proptest! {

@@ -8,10 +8,7 @@ use pushmesh_protocol::{
     name::Subject,
     wire,
 };
-use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
-    task::JoinHandle,
-};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 /// Most reports in one request.
 const BATCH: usize = 256;
@@ -32,10 +29,10 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// The task ends when the last clone is gone.
-    pub fn start(bus: Bus, within: Duration) -> (Self, JoinHandle<()>) {
+    /// With the task behind it, which ends when the last clone is gone.
+    pub fn new(bus: Bus, within: Duration) -> (Self, impl Future<Output = ()> + Send) {
         let (queue, waiting) = mpsc::channel(4 * BATCH);
-        (Self { queue }, tokio::spawn(run(bus, within, waiting)))
+        (Self { queue }, run(bus, within, waiting))
     }
 
     pub async fn report(&self, report: LoginReport) -> LoginAnswer {

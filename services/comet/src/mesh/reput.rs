@@ -76,12 +76,13 @@ impl Reput {
         tracing::info!(sessions = count, "sessions put again after the bus was away");
     }
 
-    async fn put(&self, queues: &Queues, notes: Vec<SessionNote>) {
+    async fn put(&self, queues: &Queues, mut notes: Vec<SessionNote>) {
         let comet_epoch = self.membership.epoch();
+        notes.iter_mut().for_each(|note| note.comet_epoch = comet_epoch);
+        let outcomes = self.writer.put_all(&notes).await;
         let mut renewed = Vec::with_capacity(notes.len());
-        for mut note in notes {
-            note.comet_epoch = comet_epoch;
-            match self.writer.put(&note).await {
+        for (mut note, outcome) in notes.into_iter().zip(outcomes) {
+            match outcome {
                 Ok(revision) => {
                     note.revision = revision;
                     renewed.push((note, Renewal { revision, comet_epoch }));

@@ -31,6 +31,11 @@ impl SessionWriter {
         self.sessions.put(&key(note), self.value(note, None)).await
     }
 
+    /// Puts many, in order and pipelined; one revision each.
+    pub async fn put_all(&self, notes: &[SessionNote]) -> Vec<Result<u64, KvError>> {
+        self.sessions.put_all(notes.iter().map(|note| (key(note), self.value(note, None))).collect()).await
+    }
+
     /// Notes that its socket broke. Tried until it is done, or until the key turns out to be somebody else's.
     pub async fn left(&self, note: &SessionNote, at: Millis) {
         let mut pause = PAUSES.0;

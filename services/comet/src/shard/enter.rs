@@ -109,7 +109,7 @@ async fn greet(shard: &Shard, mut stream: TcpStream, transport: Transport) -> Re
                     buf.drain(..upgrade.taken);
                     return Ok(Newcomer { stream, dialect: Dialect::websocket(upgrade.encoding), buf });
                 }
-                Err(refused) => refused.response(None),
+                Err(refused) => refused.response(),
             },
         };
         return Err(Leaving { stream, words, reason: CloseReason::BadHandshake });

@@ -85,11 +85,11 @@ impl Slab {
         }
     }
 
-    /// The next live connection at or after `slot`.
+    /// The next live connection at or after `slot` that is not closing: each is told once that it must go.
     pub fn next_live(&self, slot: u32) -> Option<Spot> {
         let rest = self.slots.get(slot as usize..)?;
         rest.iter().zip(slot..).find_map(|(tenant, slot)| match tenant {
-            Slot::Live(live) => Some(Spot { slot, nonce: live.nonce }),
+            Slot::Live(live) if live.closing.is_none() => Some(Spot { slot, nonce: live.nonce }),
             _ => None,
         })
     }
