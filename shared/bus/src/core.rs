@@ -74,23 +74,6 @@ impl Bus {
         }
     }
 
-    /// Like [`publish`](Self::publish), with the context of a sampled span as a header.
-    pub async fn publish_traced(
-        &self,
-        subject: Subject,
-        payload: Bytes,
-        trace: TraceContext,
-    ) -> Result<(), PublishError> {
-        self.fits(payload.len() + 128).map_err(|(bytes, limit)| PublishError::TooLarge { bytes, limit })?;
-        let mut headers = HeaderMap::new();
-        headers.insert(header::TRACEPARENT, trace.to_string());
-        let publish = self.inner.client.publish_with_headers(subject.as_str().to_owned(), headers, payload);
-        match tokio::time::timeout(self.inner.config.publish_wait, publish).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(PublishError::Disconnected),
-        }
-    }
-
     /// Asks and awaits one answer. Nothing is left behind whatever happens, and nothing is said twice.
     pub async fn request(&self, subject: Subject, payload: Bytes, timeout: Duration) -> Result<Bytes, RequestError> {
         self.fits(payload.len()).map_err(|(bytes, limit)| RequestError::TooLarge { bytes, limit })?;

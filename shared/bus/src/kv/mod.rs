@@ -278,7 +278,7 @@ impl Kv {
         let bytes = publish.payload.len();
         self.bus
             .fits(bytes + publish.subject.len() + 256)
-            .map_err(|(_, limit)| KvError::TooLarge { bytes, limit: limit - publish.subject.len() - 256 })
+            .map_err(|(_, limit)| KvError::TooLarge { bytes, limit: limit.saturating_sub(publish.subject.len() + 256) })
     }
 
     /// What stands last in the stream for a key, as the stream's leader knows it.
