@@ -172,6 +172,8 @@ pub struct Door {
     pub channel: Channel,
     name: String,
     token: Option<MetadataValue<Ascii>>,
+    /// The folder in which no keys were found to mint a token with.
+    keyless: Option<PathBuf>,
 }
 
 impl Backend {
@@ -188,10 +190,14 @@ impl Backend {
         let token = self.token(scope)?;
         let name = format!("{service} at {address}");
         let channel = endpoint.connect().await.map_err(|error| {
-            let hint = "is `pushmesh up` running, with this data folder?";
+            let hint = match &self.address {
+                Some(_) => "does the service run there?".to_owned(),
+                None => format!("is `pushmesh up` running, with the data folder {}?", self.place.data().display()),
+            };
             Failure::unavailable(anyhow::Error::new(error).context(format!("can't connect to {name}: {hint}")))
         })?;
-        Ok(Door { channel, name, token })
+        let keyless = token.is_none().then(|| self.place.data());
+        Ok(Door { channel, name, token, keyless })
     }
 
     fn token(&self, scope: Scope) -> Result<Option<MetadataValue<Ascii>>, Failure> {
@@ -226,6 +232,14 @@ impl Door {
     }
 
     pub fn refused(&self, status: &tonic::Status) -> Failure {
-        Failure::refused(status, &self.name)
+        match &self.keyless {
+            Some(data) if status.code() == tonic::Code::Unauthenticated => Failure::config(anyhow!(
+                "{} wants a token, and there are no keys in the data folder {} to mint one with: give --mesh, the \
+                 folder of `up --data`, or --token-file",
+                self.name,
+                data.display()
+            )),
+            _ => Failure::refused(status, &self.name),
+        }
     }
 }

@@ -37,9 +37,7 @@ impl Failure {
     pub fn refused(status: &tonic::Status, door: impl fmt::Display) -> Self {
         let said = anyhow::anyhow!("{door} answered {:?}: {}", status.code(), status.message());
         match status.code() {
-            tonic::Code::Unavailable => {
-                Self::unavailable(said.context("is `pushmesh up` running, with this data folder?"))
-            }
+            tonic::Code::Unavailable => Self::unavailable(said),
             tonic::Code::Unauthenticated | tonic::Code::PermissionDenied => Self::config(said),
             _ => Self::failed(said),
         }

@@ -1,6 +1,10 @@
 //! The mesh in this process: its start, its doors, its end.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, TcpListener},
+    time::Duration,
+};
 
 use anyhow::{Context, anyhow};
 use pushmesh_auth::Minter;
@@ -169,6 +173,11 @@ async fn nats(options: &Options, folder: &Folder) -> Result<(Option<Server>, Str
     }
     let mut config = pushmesh_broker::Options::new(folder.path().join("nats"));
     config.port = if options.free_ports { 0 } else { port::NATS };
+    // nats-server would say so too, at the end of a log. Dropped at once: it is only asked for.
+    if let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, config.port)) {
+        let taken = anyhow!("port {} for nats-server: {error}; does another mesh run? give --free-ports", config.port);
+        return Err(Failure::unavailable(taken));
+    }
     let server = Server::start(config).await.map_err(Failure::unavailable)?;
     let url = server.url();
     Ok((Some(server), url))

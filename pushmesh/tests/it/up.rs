@@ -119,6 +119,11 @@ async fn a_mesh_from_its_start_to_its_end() {
     let second = run(&["up", "--free-ports", "--data", data.to_str().unwrap()]).await;
     assert_eq!(second.code, 69, "one mesh a folder: {}", second.stderr);
 
+    let (elsewhere, door) = (mesh.dir.path().join("elsewhere"), mesh.door("group-push", "grpc"));
+    let keyless = run(&["call", "list", "group", "--address", door, "--mesh", elsewhere.to_str().unwrap()]).await;
+    assert_eq!(keyless.code, 78, "{}", keyless.stderr);
+    assert!(keyless.stderr.contains("no keys") && keyless.stderr.contains("--mesh"), "{}", keyless.stderr);
+
     starts_a_call_and_is_told(&mesh, &data).await;
     keeps_a_push_for_who_is_away(&data).await;
     replays_records(&mesh, &data).await;

@@ -270,8 +270,10 @@ async fn announce_when_ready(
             let _ = told.send(doors);
         }
         tokio::select! {
-            () = life.readiness().until(false) => {}
+            biased;
+            // Draining is no alarm.
             () = life.shutdown().drain.cancelled() => break,
+            () = life.readiness().until(false) => {}
         }
         gauge.set(0);
         tracing::warn!(reasons = ?life.readiness().reasons(), "not ready");
