@@ -54,11 +54,6 @@ impl Acker {
         self.claim.returned();
         self.queue.say(self.to, what);
     }
-
-    /// Still at work: the ack wait begins anew.
-    pub fn progress(&self) {
-        self.queue.say(self.to.clone(), Bytes::from_static(b"+WPI"));
-    }
 }
 
 impl AckQueue {

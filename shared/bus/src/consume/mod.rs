@@ -191,11 +191,6 @@ impl PartitionConsumer {
         self.messages.recv().await
     }
 
-    /// A message that is already here.
-    pub fn try_next(&mut self) -> Option<Delivered> {
-        self.messages.try_recv().ok()
-    }
-
     /// Hands the partition over: stops pulling, gives back what was not handed out, unpins. What the caller still holds
     /// must be settled before; the next owner gets the rest first.
     pub async fn release(mut self) {

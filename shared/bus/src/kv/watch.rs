@@ -60,12 +60,6 @@ impl KvWatch {
         Some(self.read(event))
     }
 
-    /// An event that is already here.
-    pub fn try_next(&mut self) -> Option<KvEvent> {
-        let event = self.events.try_recv().ok()?;
-        Some(self.read(event))
-    }
-
     fn read(&self, event: ordered::Event) -> KvEvent {
         match event {
             ordered::Event::Item(item) => {

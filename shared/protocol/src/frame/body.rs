@@ -166,7 +166,7 @@ pub struct CallsQuery {
 pub struct Calls {
     pub re: u32,
     pub calls: Vec<ActiveCall>,
-    /// Kinds that did not answer in time: ask again.
+    /// Kinds that did not answer in time, or whose calls don't all fit the frame: their pushes tell them all the same.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<Kind>,
 }
