@@ -6,8 +6,8 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Opaque bytes of an application: `bin` in MessagePack; in JSON a string where they are UTF-8,
-/// else `{"base64": "…"}`.
+/// Opaque bytes of an application: `bin` in MessagePack; in JSON a string where they are UTF-8 without control characters
+/// (tab and line ends aside), else `{"base64": "…"}`.
 #[derive(Clone, PartialEq, Eq, Default, Hash)]
 pub struct Payload(pub Bytes);
 
@@ -35,9 +35,11 @@ impl Serialize for Payload {
         if !serializer.is_human_readable() {
             return serializer.serialize_bytes(&self.0);
         }
+        // JSON writes a control character in six bytes: as text, a push of the longest data would pass a frame's limit.
+        let is_binary = |byte: &u8| byte.is_ascii_control() && !matches!(byte, b'\t' | b'\n' | b'\r');
         match std::str::from_utf8(&self.0) {
-            Ok(text) => serializer.serialize_str(text),
-            Err(_) => serializer.collect_map([("base64", STANDARD.encode(&self.0))]),
+            Ok(text) if !self.0.iter().any(is_binary) => serializer.serialize_str(text),
+            _ => serializer.collect_map([("base64", STANDARD.encode(&self.0))]),
         }
     }
 }
@@ -73,6 +75,21 @@ impl<'de> Deserialize<'de> for Payload {
             deserializer.deserialize_any(Visitor)
         } else {
             deserializer.deserialize_bytes(Visitor)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_json_bytes_at_most_double_whatever_they_are() {
+        for byte in 0..=u8::MAX {
+            let payload = Payload::from(vec![byte; 16_384]);
+            let json = serde_json::to_vec(&payload).unwrap();
+            assert!(json.len() <= 2 * 16_384 + 2, "{} bytes of JSON for bytes of {byte}", json.len());
+            assert_eq!(serde_json::from_slice::<Payload>(&json).unwrap(), payload);
         }
     }
 }
