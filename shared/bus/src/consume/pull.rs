@@ -26,7 +26,10 @@ use crate::{
 };
 
 /// A pull request lives this long: well below the time after which a silent client loses its pin.
-const EXPIRES: Duration = Duration::from_secs(3);
+const EXPIRES: Duration = Duration::from_secs(8);
+/// A request older than this is counted on no more, and followed by another: the server says that one expired only with
+/// its next heartbeat, and a message that came in between would wait for it.
+const FRESH: Duration = Duration::from_secs(4);
 /// While a pull request waits, the server says so this often.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// So long without a word although a request waits, and it is taken for lost.
@@ -92,14 +95,21 @@ struct Puller {
 /// What is asked of the server, as far as this side knows. Pure.
 #[derive(Debug)]
 struct Pulls {
-    /// Messages asked for and not delivered.
-    asked: usize,
+    /// What was asked for and is not delivered, the oldest first: the server serves it so.
+    requests: VecDeque<Request>,
     pin: Option<String>,
     heard: Instant,
     /// When the pin is to be renewed, whatever else happens.
     renew: Instant,
     /// Nothing is asked before.
     not_before: Instant,
+}
+
+/// A pull request under way.
+#[derive(Debug)]
+struct Request {
+    left: usize,
+    fresh_until: Instant,
 }
 
 enum Event {
@@ -292,12 +302,12 @@ impl Puller {
                 self.pulls.forget(now);
                 self.pulls.pause(now + Duration::from_millis(50) + jitter(Duration::from_millis(50)));
             }
-            Some(StatusCode::TIMEOUT | StatusCode::REQUEST_TERMINATED) => {
-                self.pulls.ended(&message);
-                if message.status == Some(StatusCode::REQUEST_TERMINATED) {
-                    // Server going down, leader gone, consumer deleted, limits: asking at once would spin.
-                    self.pulls.pause(now + self.backoff.pause());
-                }
+            // A request that is counted on no more has expired.
+            Some(StatusCode::TIMEOUT) => {}
+            Some(StatusCode::REQUEST_TERMINATED) => {
+                // Server going down, leader gone, consumer deleted, limits: asking at once would spin.
+                self.pulls.forget(now);
+                self.pulls.pause(now + self.backoff.pause());
             }
             Some(StatusCode::NO_RESPONDERS) => {
                 self.pulls.forget(now);
@@ -318,7 +328,12 @@ struct Gap;
 
 impl Pulls {
     fn new(now: Instant) -> Self {
-        Self { asked: 0, pin: None, heard: now, renew: now, not_before: now }
+        Self { requests: VecDeque::new(), pin: None, heard: now, renew: now, not_before: now }
+    }
+
+    /// Messages that may come without asking for more.
+    fn asked(&self) -> usize {
+        self.requests.iter().map(|request| request.left).sum()
     }
 
     /// How many messages to ask for now, with `queued` waiting here.
@@ -326,11 +341,15 @@ impl Pulls {
         if now < self.not_before {
             return None;
         }
-        if self.asked > 0 && now >= self.heard + SILENCE {
-            self.asked = 0;
+        if now >= self.heard + SILENCE {
+            self.requests.clear();
         }
-        let room = prefetch.saturating_sub(self.asked + queued);
-        if room > 0 && (self.asked == 0 || room >= prefetch.div_ceil(2)) {
+        while self.requests.front().is_some_and(|oldest| oldest.fresh_until <= now) {
+            self.requests.pop_front();
+        }
+        let asked = self.asked();
+        let room = prefetch.saturating_sub(asked + queued);
+        if room > 0 && (asked == 0 || room >= prefetch.div_ceil(2)) {
             return Some(room);
         }
         // A slow owner must not lose its pin: one message more, whatever is here.
@@ -339,21 +358,22 @@ impl Pulls {
 
     /// When to look again if nothing happens.
     fn wake(&self, room: bool) -> Instant {
-        let silence = if self.asked > 0 { self.heard + SILENCE } else { self.renew };
-        let wake = silence.min(self.renew);
-        if self.asked == 0 && room { self.not_before } else { wake.max(self.not_before) }
+        let Some(oldest) = self.requests.front() else {
+            return if room { self.not_before } else { self.renew.max(self.not_before) };
+        };
+        oldest.fresh_until.min(self.heard + SILENCE).min(self.renew).max(self.not_before)
     }
 
     fn said(&mut self, batch: usize, now: Instant) {
-        if self.asked == 0 {
+        if self.requests.is_empty() {
             self.heard = now;
         }
-        self.asked += batch;
-        self.renew = now + EXPIRES;
+        self.requests.push_back(Request { left: batch, fresh_until: now + FRESH });
+        self.renew = now + FRESH;
     }
 
     fn delivered(&mut self, message: &async_nats::Message) {
-        self.asked = self.asked.saturating_sub(1);
+        self.one_less();
         if let Some(pin) = message.headers.as_ref().and_then(|headers| headers.get_last("Nats-Pin-Id"))
             && self.pin.as_deref() != Some(pin.as_str())
         {
@@ -361,17 +381,17 @@ impl Pulls {
         }
     }
 
-    /// A request ended with so many messages undelivered.
-    fn ended(&mut self, message: &async_nats::Message) {
-        let header = message.headers.as_ref().and_then(|headers| headers.get("Nats-Pending-Messages"));
-        match header.and_then(|value| value.as_str().parse().ok()) {
-            Some(undelivered) => self.asked = self.asked.saturating_sub(undelivered),
-            None => self.asked = 0,
+    fn one_less(&mut self) {
+        if let Some(oldest) = self.requests.front_mut() {
+            oldest.left -= 1;
+            if oldest.left == 0 {
+                self.requests.pop_front();
+            }
         }
     }
 
     fn forget(&mut self, now: Instant) {
-        self.asked = 0;
+        self.requests.clear();
         self.renew = now;
     }
 
@@ -391,14 +411,28 @@ mod tests {
         assert_eq!(pulls.wanted(start, 0, 8), Some(8));
         pulls.said(8, start);
         assert_eq!(pulls.wanted(start, 0, 8), None);
-        pulls.asked = 5;
+        (0..3).for_each(|_| pulls.one_less());
         assert_eq!(pulls.wanted(start, 0, 8), None);
-        pulls.asked = 4;
+        pulls.one_less();
         assert_eq!(pulls.wanted(start, 0, 8), Some(4));
         // All delivered, nothing taken: only the pin is renewed.
-        pulls.asked = 0;
+        (0..4).for_each(|_| pulls.one_less());
         assert_eq!(pulls.wanted(start, 8, 8), None);
-        assert_eq!(pulls.wanted(start + EXPIRES, 8, 8), Some(1));
+        pulls.heard = start + FRESH;
+        assert_eq!(pulls.wanted(start + FRESH, 8, 8), Some(1));
+    }
+
+    #[test]
+    fn asks_anew_before_the_server_lets_a_request_expire() {
+        let start = Instant::now();
+        let mut pulls = Pulls::new(start);
+        pulls.said(8, start);
+        assert_eq!(pulls.wake(true), start + SILENCE);
+        // The server is heard all the time.
+        pulls.heard = start + FRESH;
+        assert_eq!(pulls.wake(true), start + FRESH);
+        assert_eq!(pulls.wanted(start + FRESH, 0, 8), Some(8));
+        assert!(FRESH < EXPIRES);
     }
 
     #[test]
