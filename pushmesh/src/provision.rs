@@ -66,6 +66,7 @@ pub fn partitions(text: &str) -> Result<Partitions, String> {
 
 impl Provision {
     pub async fn run(self) -> Outcome {
+        distinct(&self.topology.kinds)?;
         let url = match self.nats_url {
             Some(url) => url,
             None => self.place.nats()?,
@@ -97,9 +98,20 @@ pub async fn connect(config: &pushmesh_bus::Config, what: &str) -> Result<Bus, F
     config.validate().map_err(Failure::config)?;
     let service = Token::new("pushmesh-cli").expect("a token");
     let instance = Instance::new(&format!("{what}-{}", std::process::id())).expect("words and a number");
-    Bus::connect(config, &service, &instance).await.map_err(|error: ConnectError| {
-        Failure::unavailable(anyhow::Error::new(error).context(format!("can't connect to NATS at {}", config.url)))
+    Bus::connect(config, &service, &instance).await.map_err(|error| match error {
+        // Its text has its source's.
+        ConnectError::Config(wrong) => Failure::config(anyhow!("NATS address {:?}: {}", config.url, wrong.reason)),
+        ConnectError::Secret { .. } | ConnectError::Refused { .. } => Failure::config(error),
+        ConnectError::Unreachable { .. } => Failure::unavailable(error),
     })
+}
+
+/// A kind is one service's: named twice, two would share its work without knowing.
+pub fn distinct(kinds: &[Kind]) -> Result<(), Failure> {
+    match kinds.iter().enumerate().find(|(place, kind)| kinds[..*place].contains(kind)) {
+        Some((_, kind)) => Err(Failure::usage(anyhow!("--kinds: {kind} is named twice"))),
+        None => Ok(()),
+    }
 }
 
 fn told(report: &Report) -> String {

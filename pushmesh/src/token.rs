@@ -1,6 +1,9 @@
 //! `pushmesh token` and `pushmesh keys`: who may come in.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::anyhow;
 use pushmesh_auth::Scope;
@@ -106,9 +109,13 @@ impl KeysCommand {
             return Err(Failure::failed(anyhow!("{} exists: tokens are in use that it signed", path.display())));
         }
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder)?;
+            std::fs::create_dir_all(folder).map_err(|error| unwritable(folder, error))?;
         }
-        pushmesh_auth::generate_jwks(&path).map_err(Failure::failed)?;
+        pushmesh_auth::generate_jwks(&path).map_err(|error| unwritable(&path, error))?;
         Ok(place.output().line(path.display(), &json!({ "jwks": path }))?)
     }
+}
+
+fn unwritable(path: &Path, error: std::io::Error) -> Failure {
+    Failure::config(anyhow!("can't write {}: {error}", path.display()))
 }

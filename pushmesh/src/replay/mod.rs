@@ -109,9 +109,9 @@ impl Replay {
         carried_out?;
         match (summary.refused, summary.unknown) {
             (0, 0) => Ok(()),
-            (refused, 0) => Err(Failure::failed(anyhow!("{refused} records were refused"))),
+            (refused, 0) => Err(Failure::failed(anyhow!("{refused} of the records were refused"))),
             (_, unknown) => {
-                Err(Failure::unavailable(anyhow!("of {unknown} records nobody knows whether they are stored")))
+                Err(Failure::unavailable(anyhow!("of {unknown} of the records nobody knows whether they are stored")))
             }
         }
     }

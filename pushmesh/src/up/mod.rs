@@ -20,7 +20,7 @@ use crate::{
     doors::{Ready, default_data},
     exit::{Failure, Outcome},
     output::Output,
-    provision::partitions,
+    provision::{distinct, partitions},
 };
 
 #[derive(Debug, clap::Args)]
@@ -98,6 +98,7 @@ impl Options {
 
 impl Up {
     pub async fn run(self) -> Outcome {
+        distinct(&self.kinds)?;
         let mut signals = Signals::new()?;
         let output = Output { json: self.json };
         let mut mesh = tokio::select! {

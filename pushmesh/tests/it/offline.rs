@@ -21,6 +21,23 @@ async fn keys_and_tokens_need_no_mesh() {
 }
 
 #[tokio::test]
+async fn what_is_typed_wrongly_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().to_str().unwrap();
+    for (args, code, named) in [
+        (&["up", "--kinds", "group,org,group", "--data", data][..], 2, "group is named twice"),
+        (&["provision", "--kinds", "a,a", "--mesh", data], 2, "a is named twice"),
+        (&["provision", "--nats-url", "ftp://x", "--mesh", data], 78, "ftp://x"),
+        (&["keys", "generate", "--file", "/proc/keys.json", "--mesh", data], 78, "/proc/keys.json"),
+        (&["up", "--data", "/proc/mesh"], 78, "/proc/mesh"),
+    ] {
+        let done = run(args).await;
+        assert_eq!(done.code, code, "{args:?}: {}", done.stderr);
+        assert!(done.stderr.contains(named), "{args:?}: {}", done.stderr);
+    }
+}
+
+#[tokio::test]
 async fn a_mesh_that_is_not_there_is_unavailable() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().to_str().unwrap();
