@@ -37,7 +37,7 @@ pub struct Shape {
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { instances: 1, partitions: 8, retry: "300ms", more_kinds: vec![], settings: vec![], otlp: None }
+        Self { instances: 1, partitions: 8, retry: "1s", more_kinds: vec![], settings: vec![], otlp: None }
     }
 }
 

@@ -2,7 +2,6 @@
 
 mod bad_input;
 mod calls;
-mod demo;
 mod devices;
 mod kinds;
 mod limits;

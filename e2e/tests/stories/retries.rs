@@ -7,6 +7,11 @@ use pushmesh_proto::v1::PushPolicy;
 use pushmesh_protocol::message::DeadReason;
 use pushmesh_testkit::wait_for;
 
+/// Retries come soon.
+fn soon() -> Shape {
+    Shape { retry: "300ms", ..Shape::default() }
+}
+
 /// Logs in and never acknowledges.
 async fn silent(mesh: &Mesh, user: &str) -> Person {
     let mut person = Person::connect(mesh, user, "phone", 0, |options| options.auto_ack = false);
@@ -43,7 +48,7 @@ async fn never_acknowledged(shape: Shape, interval: Duration) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_never_acks_gets_three_transmissions_and_then_it_is_a_dead_letter() {
-    never_acknowledged(Shape::default(), Duration::from_millis(300)).await;
+    never_acknowledged(soon(), Duration::from_millis(300)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,7 +58,7 @@ async fn the_default_interval_is_ten_seconds() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_offline_users_inbox_waits_for_his_next_login() {
-    let mesh = Mesh::start(Shape::default()).await;
+    let mesh = Mesh::start(soon()).await;
     let backend = mesh.backend();
     backend.push("alice", "1", "your invoice", PushPolicy::Inbox).await;
     backend.push("alice", "1", "your invoice", PushPolicy::Inbox).await;
@@ -69,7 +74,7 @@ async fn an_offline_users_inbox_waits_for_his_next_login() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_inbox_push_that_one_login_never_acked_is_there_for_the_next() {
-    let mesh = Mesh::start(Shape::default()).await;
+    let mesh = Mesh::start(soon()).await;
     let backend = mesh.backend();
     let mut first = silent(&mesh, "alice").await;
     backend.push("alice", "1", "your invoice", PushPolicy::Inbox).await;
