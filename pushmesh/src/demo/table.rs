@@ -1,7 +1,10 @@
 //! What a person sees of a running demo: a table that is drawn anew four times a second, on a terminal;
 //! elsewhere a line every five seconds, on standard error both.
 
-use std::{cell::Cell, time::Duration};
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -22,8 +25,10 @@ pub struct Progress<'a> {
     pub shown: &'a [Shown],
 }
 
-/// How often the oracle is asked for the table's last line: it looks at the whole run.
+/// How often the oracle is asked for the table's last line at most: it looks at the whole run, …
 const JUDGE_EVERY: Duration = Duration::from_secs(2);
+/// … and has no more than one part in so many of the driver's time.
+const JUDGE_SHARE: u32 = 20;
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
 pub struct Table {
@@ -31,7 +36,7 @@ pub struct Table {
     bar: ProgressBar,
     rows: Vec<ProgressBar>,
     terminal: bool,
-    judged: Cell<Duration>,
+    judge_at: Cell<Duration>,
     lined: Cell<Duration>,
     verdict: std::cell::RefCell<Judgement>,
 }
@@ -48,16 +53,17 @@ impl Table {
             bar,
             rows,
             terminal,
-            judged: Cell::new(Duration::ZERO),
+            judge_at: Cell::new(JUDGE_EVERY),
             lined: Cell::new(Duration::ZERO),
             verdict: Default::default(),
         }
     }
 
     pub fn show(&self, progress: &Progress<'_>) {
-        if progress.elapsed >= self.judged.get() + JUDGE_EVERY {
-            self.judged.set(progress.elapsed);
+        if progress.elapsed >= self.judge_at.get() {
+            let begun = Instant::now();
             *self.verdict.borrow_mut() = progress.oracle.judge(progress.shown);
+            self.judge_at.set(progress.elapsed + JUDGE_EVERY.max(begun.elapsed() * JUDGE_SHARE));
         }
         let verdict = self.verdict.borrow();
         let seconds = progress.elapsed.as_secs_f64().max(0.001);
