@@ -4,8 +4,13 @@ use std::{env, fs, path::PathBuf};
 
 use prost::Message;
 
-const CONTRACTS: [&str; 4] =
-    ["pushmesh/v1/login.proto", "pushmesh/v1/directory.proto", "pushmesh/v1/call.proto", "pushmesh/v1/push.proto"];
+const CONTRACTS: [&str; 5] = [
+    "pushmesh/v1/login.proto",
+    "pushmesh/v1/directory.proto",
+    "pushmesh/v1/call.proto",
+    "pushmesh/v1/push.proto",
+    "pushmesh/v1/room.proto",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     for contract in CONTRACTS {

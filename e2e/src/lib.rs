@@ -5,12 +5,16 @@
 //! Start reading at [`Mesh`].
 
 mod backend;
+mod front;
 mod mesh;
 mod person;
+mod viewer;
 
 pub use backend::{Backend, record};
+pub use front::{Front, Said, gift_key};
 pub use mesh::{Mesh, Shape};
 pub use person::Person;
+pub use viewer::Viewer;
 
 /// How long anything in a story may take before it counts as not happening.
 pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);

@@ -13,11 +13,22 @@ use pushmesh_protocol::{
 use pushmesh_testkit::{Nats, Process, ProcessOptions, pushmesh_binary, wait_for};
 use tempfile::TempDir;
 
-use crate::{Backend, PATIENCE, Person};
+use crate::{Backend, Front, PATIENCE, Person};
 
 /// The services of a mesh, in the order in which they are started.
-pub const SERVICES: [&str; 7] =
-    ["ack-retry", "group-push", "discuss-push", "org-push", "distributor", "login-ingest", "comet"];
+pub const SERVICES: [&str; 9] = [
+    "ack-retry",
+    "group-push",
+    "discuss-push",
+    "org-push",
+    "distributor",
+    "login-ingest",
+    "room-fanout",
+    "api",
+    "comet",
+];
+/// Those that a story of logins alone does without.
+const OF_ROOMS: [&str; 2] = ["room-fanout", "api"];
 
 /// What a story needs of its mesh.
 #[derive(Debug, Clone)]
@@ -33,15 +44,38 @@ pub struct Shape {
     pub settings: Vec<(&'static str, String)>,
     /// An OTLP endpoint; every trace is sampled then.
     pub otlp: Option<String>,
+    /// With the services of rooms.
+    pub rooms: bool,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { instances: 1, partitions: 8, retry: "1s", more_kinds: vec![], settings: vec![], otlp: None }
+        Self {
+            instances: 1,
+            partitions: 8,
+            retry: "1s",
+            more_kinds: vec![],
+            settings: vec![],
+            otlp: None,
+            rooms: false,
+        }
     }
 }
 
 impl Shape {
+    /// With rooms, and two of everything that has to do with them. A story may talk faster than people do.
+    pub fn rooms() -> Self {
+        Self { rooms: true, ..Self::default() }.set("api", "service.limits.chat_per_room=10000")
+    }
+
+    fn instances_of(&self, service: &str) -> usize {
+        match service {
+            _ if OF_ROOMS.contains(&service) && !self.rooms => 0,
+            "room-fanout" | "api" | "comet" if self.rooms => self.instances.max(2),
+            _ => self.instances,
+        }
+    }
+
     pub fn set(mut self, service: &'static str, setting: impl Into<String>) -> Self {
         self.settings.push((service, setting.into()));
         self
@@ -69,7 +103,7 @@ impl Mesh {
         let mut mesh = Mesh { nats, shape, processes: BTreeMap::new(), dir, bus };
         mesh.provision().await;
         for service in SERVICES {
-            for _ in 0..mesh.shape.instances {
+            for _ in 0..mesh.shape.instances_of(service) {
                 mesh.add(service).await;
             }
         }
@@ -107,7 +141,7 @@ impl Mesh {
     fn options(&self, service: &str, more: &[String]) -> ProcessOptions {
         let listen = match service {
             "comet" => vec!["service.websocket=127.0.0.1:0".to_owned(), "service.tcp=127.0.0.1:0".to_owned()],
-            "distributor" => vec![],
+            "distributor" | "room-fanout" => vec![],
             _ => vec!["service.door.listen=127.0.0.1:0".to_owned()],
         };
         let mut settings = vec![
@@ -181,15 +215,24 @@ impl Mesh {
 
     /// The same, that uses the process of this index.
     pub fn backend_at(&self, index: usize) -> Backend {
-        let scopes = [Scope::LoginWrite, Scope::DirectoryWrite, Scope::CallWrite, Scope::PushWrite];
-        let token = self.minter().backend("story", &scopes, Duration::from_secs(3600));
+        let token = self.backend_token();
         let doors = self
             .processes
             .iter()
-            .filter(|(name, _)| !["comet", "distributor"].contains(&name.as_str()))
+            .filter(|(name, _)| !["comet", "distributor", "room-fanout"].contains(&name.as_str()))
             .map(|(name, all)| (name.clone(), all[index.min(all.len() - 1)].door("grpc").to_string()))
             .collect();
         Backend::new(doors, &token)
+    }
+
+    /// With every scope.
+    pub fn backend_token(&self) -> String {
+        self.minter().backend("story", &Scope::ALL, Duration::from_secs(3600))
+    }
+
+    /// The front door at the api process of this index.
+    pub fn front(&self, index: usize) -> Front {
+        Front::new(&self.door("api", index, "http"), &self.backend_token())
     }
 
     pub fn client_token(&self, user: &str, sid: Option<&str>) -> String {

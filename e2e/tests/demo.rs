@@ -27,8 +27,15 @@ async fn the_demo_passes_and_every_sabotage_is_seen() {
         assert!(right["pushes"][kind].as_u64() > Some(0), "{right}");
     }
     assert!(right["must"].as_u64() > Some(1000), "{right}");
+    let rooms = &right["rooms"];
+    for key in ["gifts_lost", "gifts_twice", "chat_lost", "chat_out_of_order"] {
+        assert_eq!(rooms[key], 0, "{right}");
+    }
+    assert_eq!(rooms["ledger_exact"], true, "{right}");
+    assert_eq!(rooms["likes_accepted"], rooms["likes_counted"], "{right}");
+    assert!(rooms["members"].as_u64() >= Some(1000) && rooms["gifts"].as_u64() > Some(100), "{right}");
     for (sabotage, key) in [("drop", "lost"), ("dup", "duplicated"), ("extra", "extra")] {
-        let wrong = demo(&["--sabotage", sabotage], 1).await;
+        let wrong = demo(&["--sabotage", sabotage, "--viewers", "0"], 1).await;
         assert!(wrong[key].as_u64() > Some(0), "{sabotage}: {wrong}");
     }
 }

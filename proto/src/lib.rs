@@ -4,6 +4,7 @@
 //! * `directory.proto`: one directory for each push kind's shape (flat groups, ad-hoc discussions, a tree).
 //! * `call.proto`: calls, the same in every kind.
 //! * `push.proto`: a push to a user, by ack-retry.
+//! * `room.proto`: live rooms, who is online and where to connect, pushes to many, by api.
 
 /// Version 1 of the contracts.
 #[allow(clippy::doc_markdown, clippy::large_enum_variant)]

@@ -5,6 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use clap::{Parser, Subcommand};
 
 use crate::{
+    bench::{Bench, BenchChild},
     call::CallCommand,
     demo,
     exit::{Failure, Outcome},
@@ -12,6 +13,7 @@ use crate::{
     provision::Provision,
     push::{Pending, Push},
     replay::Replay,
+    room::{Gift, Like, Mute, RoomCommand},
     serve::Serve,
     tail::Tail,
     token::{KeysCommand, TokenCommand},
@@ -48,6 +50,13 @@ enum Command {
     Demo(demo::Demo),
     #[command(hide = true)]
     DemoClients,
+    /// Measures how fast the product is, beside the machine's limit at the same work
+    #[command(subcommand)]
+    Bench(Bench),
+    #[command(hide = true)]
+    BenchChild(BenchChild),
+    #[command(hide = true)]
+    DemoAudience,
     /// Creates what a mesh needs on a NATS server; tells what differs, never deletes
     #[command(after_help = "Example:\n  pushmesh provision --nats-url nats://nats:4222 --partitions 64 --replicas 3")]
     Provision(Provision),
@@ -74,6 +83,25 @@ enum Command {
     /// Lists what waits for a user: not acknowledged yet, or in his inbox
     #[command(after_help = "Example:\n  pushmesh pending alice --json")]
     Pending(Pending),
+    /// Live rooms: enter, say, look, and keep order
+    #[command(
+        subcommand,
+        after_help = "Example:\n  pushmesh room join live-1 --user alice       # in one terminal\n  pushmesh room say live-1 hello --user bob    # in another"
+    )]
+    Room(RoomCommand),
+    /// Gives a gift in a room; one key is one gift, however often it is said
+    #[command(
+        after_help = "Example:\n  pushmesh gift live-1 rose --user alice --count 3 --value 30\n  pushmesh gift live-1 car --user alice --value 50000 --to bob --key 01890a5d-ac96-774b-bcce-b302099a8057"
+    )]
+    Gift(Gift),
+    /// Likes a room
+    #[command(after_help = "Example:\n  pushmesh like live-1 --user alice --count 20")]
+    Like(Like),
+    /// Keeps somebody from speaking in a room, or everywhere; he still sees everything
+    #[command(
+        after_help = "Example:\n  pushmesh mute live-1 eve --for 10m\n  pushmesh mute --everywhere eve --for 1d\n  pushmesh mute live-1 eve --end"
+    )]
+    Mute(Mute),
     /// Logs in as a user and prints what he is told; or follows the dead letters
     #[command(
         after_help = "Example:\n  pushmesh tail --user alice\n  pushmesh tail --user alice --json --count 1\n  pushmesh tail --dead"
@@ -112,7 +140,10 @@ impl Command {
                     Err(Failure::failed(anyhow::anyhow!("pushes were lost, duplicated or shown to the wrong users")))
                 }
             },
+            Self::Bench(bench) => Box::pin(bench.run()).await,
+            Self::BenchChild(child) => Box::pin(child.run()).await,
             Self::DemoClients => Ok(Box::pin(demo::clients::run()).await?),
+            Self::DemoAudience => Ok(Box::pin(demo::rooms::audience::run()).await?),
             Self::Provision(provision) => provision.run().await,
             Self::Token(token) => token.run(),
             Self::Keys(keys) => keys.run(),
@@ -121,6 +152,10 @@ impl Command {
             Self::Member(member) => Box::pin(member.run()).await,
             Self::Push(push) => push.run().await,
             Self::Pending(pending) => pending.run().await,
+            Self::Room(room) => Box::pin(room.run()).await,
+            Self::Gift(gift) => gift.run().await,
+            Self::Like(like) => like.run().await,
+            Self::Mute(mute) => mute.run().await,
             Self::Tail(tail) => Box::pin(tail.run()).await,
         }
     }

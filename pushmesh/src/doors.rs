@@ -10,7 +10,8 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use pushmesh_auth::{Minter, Scope};
-use pushmesh_protocol::{Kind, Token};
+use pushmesh_client::{Api, ApiError, ApiOptions, TokenSource, TokenSourceError};
+use pushmesh_protocol::{Kind, Token, UserId};
 use serde::{Deserialize, Serialize};
 use tonic::{
     Request,
@@ -29,6 +30,8 @@ pub mod port {
     pub const DISCUSS_PUSH: u16 = 7412;
     pub const ORG_PUSH: u16 = 7413;
     pub const ACK_RETRY: u16 = 7414;
+    /// HTTP and gRPC.
+    pub const API: u16 = 7480;
     pub const NATS: u16 = 7422;
     /// The first service's; the others follow.
     pub const ADMIN: u16 = 7490;
@@ -56,7 +59,7 @@ pub struct Place {
 pub struct Backend {
     #[command(flatten)]
     pub place: Place,
-    /// Address of the service's gRPC door [default: the running mesh's]
+    /// Address of the service's door [default: the running mesh's]
     #[arg(long, value_name = "HOST:PORT")]
     pub address: Option<String>,
     /// File with a backend token [default: one is minted with the mesh's keys]
@@ -138,6 +141,7 @@ impl Place {
             ("discuss-push", _) => port::DISCUSS_PUSH,
             ("org-push", _) => port::ORG_PUSH,
             ("ack-retry", _) => port::ACK_RETRY,
+            ("api", _) => port::API,
             _ => {
                 let data = self.data();
                 return Err(Failure::usage(anyhow!(
@@ -164,6 +168,15 @@ impl Place {
             Failure::config(anyhow::Error::new(error).context(format!("no keys in {}: {hint}", path.display())))
         })
     }
+
+    /// Tokens of a user's, minted here whenever one is needed; missing keys are told at once.
+    pub fn client_tokens(&self, user: UserId) -> Result<TokenSource, Failure> {
+        let minter = self.minter(None)?;
+        Ok(TokenSource::asked(move || {
+            let token = minter.client(&user, None, OWN_TOKEN);
+            async move { Ok::<_, TokenSourceError>(token) }
+        }))
+    }
 }
 
 /// An open way to one service.
@@ -177,49 +190,110 @@ pub struct Door {
 }
 
 impl Backend {
+    /// The way to api over HTTP, with a token for rooms; nothing is connected to yet.
+    pub fn api(&self) -> Result<ApiDoor, Failure> {
+        self.api_with(|_| {})
+    }
+
+    pub fn api_with(&self, set: impl FnOnce(&mut ApiOptions)) -> Result<ApiDoor, Failure> {
+        let address = self.address("api", "http")?;
+        let token = self.token(&[Scope::RoomWrite, Scope::RoomRead])?;
+        let keyless = token.is_none().then(|| self.place.data());
+        let mut options = ApiOptions::new(format!("http://{address}"), token.unwrap_or_default());
+        set(&mut options);
+        let api = Api::new(options).map_err(|error| Failure::usage(anyhow!("--address {address:?}: {error}")))?;
+        let hint = self.hint();
+        Ok(ApiDoor { api, name: format!("api at {address}"), hint, keyless })
+    }
+
+    fn address(&self, service: &str, door: &str) -> Result<String, Failure> {
+        match &self.address {
+            Some(address) => Ok(address.clone()),
+            None => Ok(self.place.door(service, door)?.to_string()),
+        }
+    }
+
+    fn hint(&self) -> String {
+        match &self.address {
+            Some(_) => "does the service run there?".to_owned(),
+            None => format!("is `pushmesh up` running, with the data folder {}?", self.place.data().display()),
+        }
+    }
+
     /// Connects to the door of a service, with a token that has `scope`.
     pub async fn open(&self, service: &str, scope: Scope) -> Result<Door, Failure> {
-        let address = match &self.address {
-            Some(address) => address.clone(),
-            None => self.place.door(service, "grpc")?.to_string(),
-        };
+        let address = self.address(service, "grpc")?;
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|error| Failure::usage(anyhow!("--address {address:?}: {error}")))?
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(REQUEST_TIMEOUT);
-        let token = self.token(scope)?;
+        let token = self.token(&[scope])?.map(|token| {
+            let value = format!("Bearer {token}").parse();
+            value.map_err(|_| Failure::config(anyhow!("the token has characters that no header may have")))
+        });
+        let token = token.transpose()?;
         let name = format!("{service} at {address}");
         let channel = endpoint.connect().await.map_err(|error| {
-            let hint = match &self.address {
-                Some(_) => "does the service run there?".to_owned(),
-                None => format!("is `pushmesh up` running, with the data folder {}?", self.place.data().display()),
-            };
+            let hint = self.hint();
             Failure::unavailable(anyhow::Error::new(error).context(format!("can't connect to {name}: {hint}")))
         })?;
         let keyless = token.is_none().then(|| self.place.data());
         Ok(Door { channel, name, token, keyless })
     }
 
-    fn token(&self, scope: Scope) -> Result<Option<MetadataValue<Ascii>>, Failure> {
-        let text = match &self.token_file {
-            Some(path) => fs::read_to_string(path)
+    /// None: there is none to be had, and the door may still be open (`--insecure-local`).
+    fn token(&self, scopes: &[Scope]) -> Result<Option<String>, Failure> {
+        if let Some(path) = &self.token_file {
+            let text = fs::read_to_string(path)
                 .with_context(|| format!("can't read the token file {}", path.display()))
-                .map_err(Failure::config)?,
-            // Without keys the door may still be open: --insecure-local.
-            None => match self.place.minter(None) {
-                Ok(minter) => {
-                    let name = Token::new("pushmesh-cli").expect("a token");
-                    minter.backend(&name, &[scope], OWN_TOKEN)
-                }
-                Err(_) => return Ok(None),
-            },
-        };
-        let value = format!("Bearer {}", text.trim());
-        value
-            .parse()
-            .map(Some)
-            .map_err(|_| Failure::config(anyhow!("the token has characters that no header may have")))
+                .map_err(Failure::config)?;
+            return Ok(Some(text.trim().to_owned()));
+        }
+        let Ok(minter) = self.place.minter(None) else { return Ok(None) };
+        let name = Token::new("pushmesh-cli").expect("a token");
+        Ok(Some(minter.backend(&name, scopes, OWN_TOKEN)))
     }
+}
+
+/// The way to api.
+pub struct ApiDoor {
+    pub api: Api,
+    name: String,
+    hint: String,
+    /// The folder in which no keys were found to mint a token with.
+    keyless: Option<PathBuf>,
+}
+
+impl ApiDoor {
+    pub fn refused(&self, error: ApiError) -> Failure {
+        match (&error, &self.keyless) {
+            (ApiError::Refused(refusal), Some(data)) if refusal.status == 401 => keyless(&self.name, data),
+            (ApiError::Refused(refusal), _) => {
+                let said = anyhow!("{} answered: {refusal}", self.name);
+                match refusal.status {
+                    503 => Failure::unavailable(said),
+                    401 => Failure::config(said),
+                    403 if refusal.code == "forbidden" => Failure::config(said),
+                    _ => Failure::failed(said),
+                }
+            }
+            (ApiError::Unanswered { sent: false, .. }, _) => {
+                let text = format!("can't connect to {}: {}", self.name, self.hint);
+                Failure::unavailable(anyhow::Error::new(error).context(text))
+            }
+            (ApiError::Unanswered { .. }, _) => Failure::unavailable(error),
+            (ApiError::Token(_), _) => Failure::config(error),
+            (ApiError::Url(_) | ApiError::Malformed(_), _) => Failure::failed(error),
+        }
+    }
+}
+
+fn keyless(door: &str, data: &Path) -> Failure {
+    Failure::config(anyhow!(
+        "{door} wants a token, and there are no keys in the data folder {} to mint one with: give --mesh, the folder of \
+         `up --data`, or --token-file",
+        data.display()
+    ))
 }
 
 impl Door {
@@ -233,12 +307,7 @@ impl Door {
 
     pub fn refused(&self, status: &tonic::Status) -> Failure {
         match &self.keyless {
-            Some(data) if status.code() == tonic::Code::Unauthenticated => Failure::config(anyhow!(
-                "{} wants a token, and there are no keys in the data folder {} to mint one with: give --mesh, the \
-                 folder of `up --data`, or --token-file",
-                self.name,
-                data.display()
-            )),
+            Some(data) if status.code() == tonic::Code::Unauthenticated => keyless(&self.name, data),
             _ => Failure::refused(status, &self.name),
         }
     }

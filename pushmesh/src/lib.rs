@@ -1,7 +1,7 @@
 //! The command line: one binary for everything.
 //!
-//! *For*: a laptop (`up`, `demo`), a container (`serve`), an operator (`provision`, `keys`), and a person at a terminal
-//! or a script (`replay`, `token`, `call`, `member`, `push`, `pending`, `tail`).
+//! *For*: a laptop (`up`, `demo`, `bench`), a container (`serve`), an operator (`provision`, `keys`), and a person at a
+//! terminal or a script (`replay`, `token`, `call`, `member`, `push`, `pending`, `tail`).
 //!
 //! *Consumes* the doors of the services as any backend or client does; *produces* text, or JSON with `--json`; *owns* the
 //! data folder of `up`: nats-server's streams, keys, and `ready.json`, by which the other commands find the running mesh.
@@ -16,6 +16,7 @@
 pub mod cli;
 pub mod exit;
 
+mod bench;
 mod call;
 pub mod demo;
 pub mod doors;
@@ -25,6 +26,7 @@ mod output;
 mod provision;
 mod push;
 mod replay;
+mod room;
 mod serve;
 mod tail;
 mod token;

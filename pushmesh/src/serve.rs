@@ -24,6 +24,12 @@ pub enum Serve {
     /// Delivers pushes until they are acknowledged
     #[command(disable_help_flag = true)]
     AckRetry(Options),
+    /// Owns the rooms of live streams
+    #[command(disable_help_flag = true)]
+    RoomFanout(Options),
+    /// The front door of rooms, over HTTP and gRPC
+    #[command(disable_help_flag = true)]
+    Api(Options),
     /// Holds the clients' connections
     #[command(disable_help_flag = true)]
     Comet(Options),
@@ -51,6 +57,8 @@ impl Serve {
             Self::DiscussPush(options) => options.run::<discuss_push::Service>(),
             Self::OrgPush(options) => options.run::<org_push::Service>(),
             Self::AckRetry(options) => options.run::<ack_retry::Service>(),
+            Self::RoomFanout(options) => options.run::<room_fanout::Service>(),
+            Self::Api(options) => options.run::<api::Service>(),
             Self::Comet(options) => options.run::<comet::Service>(),
         }
     }

@@ -1,10 +1,10 @@
 //! `pushmesh tail`: what a user is told, or what nobody acknowledged, as it comes.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
 use pushmesh_bus::StreamEvent;
-use pushmesh_client::{Address, Client, Encoding, End, Event, Options, TokenSource, TokenSourceError};
+use pushmesh_client::{Address, Client, Encoding, End, Event, Options, TokenSource};
 use pushmesh_protocol::{
     DeviceId, UserId,
     frame::PushBody,
@@ -19,10 +19,8 @@ use crate::{
     exit::{Failure, Outcome},
     output::{Output, clock},
     provision,
+    room::lines,
 };
-
-/// How long a token lives that is minted for a tail; it is minted anew when it expires.
-const OWN_TOKEN: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Debug, clap::Args)]
 pub struct Tail {
@@ -99,13 +97,7 @@ impl Tail {
             let read = std::fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()));
             return Ok(read.map_err(Failure::config)?.trim().to_owned().into());
         }
-        let user = self.user.clone().expect("clap requires a user without a token file");
-        // Once here, so that missing keys end the command; then whenever a token is needed.
-        let minter = self.place.minter(None)?;
-        Ok(TokenSource::asked(move || {
-            let token = minter.client(&user, None, OWN_TOKEN);
-            async move { Ok::<_, TokenSourceError>(token) }
-        }))
+        self.place.client_tokens(self.user.clone().expect("clap requires a user without a token file"))
     }
 
     async fn dead_letters(self) -> Outcome {
@@ -175,7 +167,7 @@ fn show(output: Output, event: &Event) -> std::io::Result<bool> {
             let text = format!("app      {}  {}", app.code, String::from_utf8_lossy(&app.body.data.0));
             output.line(text, &json!({ "event": "app", "code": app.code, "data": app.body.data }))?;
         }
-        Event::Ended(_) => {}
+        other => lines::told(output, other)?,
     }
     Ok(false)
 }

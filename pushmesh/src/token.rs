@@ -45,7 +45,7 @@ pub struct Client {
 pub struct Backend {
     /// Who it is, for logs
     name: Token,
-    /// login:write, directory:write, call:write or push:write; may be given several times
+    /// login:write, directory:write, call:write, push:write, room:write or room:read; may be given several times
     #[arg(long, required = true, value_name = "SCOPE")]
     scope: Vec<Scope>,
     #[command(flatten)]

@@ -7,5 +7,8 @@ mod kinds;
 mod limits;
 mod restarts;
 mod retries;
+mod room_faults;
+mod room_limits;
+mod rooms;
 mod traces;
 mod two_of_everything;

@@ -14,7 +14,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::clock;
+use super::{clock, crew::Order};
 
 /// What the parent says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -22,6 +22,13 @@ use super::clock;
 pub enum Command {
     Connect { conn: u64, user: UserId, device: DeviceId, token: String, address: String, encoding: Encoding },
     Leave { conn: u64 },
+}
+
+impl Order for Command {
+    fn client(&self) -> Option<u64> {
+        let (Self::Connect { conn, .. } | Self::Leave { conn }) = self;
+        Some(*conn)
+    }
 }
 
 /// What a client saw; `at_us` is on [`clock::now`].
@@ -104,7 +111,7 @@ async fn watch(user: UserId, client: Client, mut events: Events, reports: mpsc::
             Event::Refused(error) => Report::Trouble { user: user.clone(), text: error.message },
             Event::Kicked(reason) => Report::Trouble { user: user.clone(), text: format!("kicked: {reason:?}") },
             Event::Disconnected { reason, .. } => Report::Trouble { user: user.clone(), text: reason },
-            Event::App(_) | Event::Gap(_) | Event::Ended(_) => continue,
+            _ => continue,
         };
         if reports.send(report).await.is_err() {
             return;
@@ -112,7 +119,8 @@ async fn watch(user: UserId, client: Client, mut events: Events, reports: mpsc::
     }
 }
 
-async fn write(mut queue: mpsc::Receiver<Report>) -> anyhow::Result<()> {
+/// Writes reports as lines until nobody has any more.
+pub async fn write<R: Serialize>(mut queue: mpsc::Receiver<R>) -> anyhow::Result<()> {
     let mut out = BufWriter::with_capacity(64 * 1024, tokio::io::stdout());
     while let Some(report) = queue.recv().await {
         let mut line = serde_json::to_vec(&report)?;

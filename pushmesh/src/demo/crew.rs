@@ -1,34 +1,42 @@
 //! The child processes that hold the clients, seen from the parent.
 
-use std::process::Stdio;
+use std::{marker::PhantomData, process::Stdio};
 
 use anyhow::Context;
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::{Child, ChildStdin, Command as Process},
     sync::mpsc,
 };
 
-use super::clients::{Command, Report};
-
 /// Commands and reports that may wait.
 const QUEUE: usize = 8192;
 
-/// All children; dropping it kills them.
-pub struct Crew {
-    commands: Vec<mpsc::Sender<Command>>,
-    children: Vec<Child>,
+/// What a child is told: one of its clients is meant, or all.
+pub trait Order: Serialize + Send + 'static {
+    fn client(&self) -> Option<u64>;
 }
 
-impl Crew {
-    /// Starts `count` processes of this program's hidden `demo-clients`.
-    pub fn start(count: usize) -> anyhow::Result<(Crew, mpsc::Receiver<Report>)> {
+/// All children; dropping it kills them.
+pub struct Crew<C> {
+    commands: Vec<mpsc::Sender<String>>,
+    children: Vec<Child>,
+    order: PhantomData<fn(C)>,
+}
+
+impl<C: Order> Crew<C> {
+    /// Starts `count` processes of a hidden command of this program.
+    pub fn start<R>(command: &str, count: usize) -> anyhow::Result<(Self, mpsc::Receiver<R>)>
+    where
+        R: DeserializeOwned + Send + 'static,
+    {
         let (reports, received) = mpsc::channel(QUEUE);
-        let mut crew = Crew { commands: Vec::new(), children: Vec::new() };
+        let mut crew = Self { commands: Vec::new(), children: Vec::new(), order: PhantomData };
         for _ in 0..count {
             let program = std::env::current_exe().context("can't find this program to start the demo's clients")?;
             let mut child = Process::new(program)
-                .arg("demo-clients")
+                .arg(command)
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .kill_on_drop(true)
@@ -57,11 +65,17 @@ impl Crew {
         Ok((crew, received))
     }
 
-    /// Hands a command to the child that has the connection.
-    pub async fn tell(&self, command: Command) -> anyhow::Result<()> {
-        let (Command::Connect { conn, .. } | Command::Leave { conn }) = &command;
-        let child = (*conn % self.commands.len() as u64) as usize;
-        self.commands[child].send(command).await.context("a process of the demo's clients is gone")
+    /// Hands an order to the child that has the client, or to all.
+    pub async fn tell(&self, order: C) -> anyhow::Result<()> {
+        let line = serde_json::to_string(&order).expect("an order is JSON");
+        let children = match order.client() {
+            Some(client) => std::slice::from_ref(&self.commands[(client % self.commands.len() as u64) as usize]),
+            None => &self.commands[..],
+        };
+        for child in children {
+            child.send(line.clone()).await.ok().context("a process of the demo's clients is gone")?;
+        }
+        Ok(())
     }
 
     /// Ends the children and waits for them.
@@ -74,11 +88,10 @@ impl Crew {
     }
 }
 
-async fn feed(mut stdin: ChildStdin, mut commands: mpsc::Receiver<Command>) {
-    while let Some(command) = commands.recv().await {
-        let mut line = serde_json::to_vec(&command).expect("a command is JSON");
-        line.push(b'\n');
-        if stdin.write_all(&line).await.is_err() {
+async fn feed(mut stdin: ChildStdin, mut commands: mpsc::Receiver<String>) {
+    while let Some(mut line) = commands.recv().await {
+        line.push('\n');
+        if stdin.write_all(line.as_bytes()).await.is_err() {
             tracing::error!("a process of the demo's clients takes no commands any more");
             return;
         }

@@ -1,7 +1,8 @@
-//! `pushmesh demo`: the whole mesh on real records, watched by an oracle.
+//! `pushmesh demo`: the whole mesh on real records, watched by oracles.
 //!
 //! [`records`] reads them, [`plan`] lays them out in time with calls between, [`run`] carries the plan out against a mesh
 //! of its own and clients in child processes ([`crew`], [`clients`]), and [`oracle`] says which login had to see which call.
+//! At the same time what was said is played into [`rooms`], with gifts and likes beside it.
 
 pub mod clients;
 mod clock;
@@ -10,6 +11,7 @@ mod doors;
 mod oracle;
 mod plan;
 pub(crate) mod records;
+pub mod rooms;
 mod run;
 mod sabotage;
 mod table;
@@ -54,6 +56,9 @@ pub struct Demo {
     /// Processes that hold the clients
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
     processes: u8,
+    /// Clients that watch the rooms: 0 to 15,000
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(0..=15_000))]
+    viewers: u32,
     /// Print the verdict as one JSON object, the last line of standard output
     #[arg(long)]
     json: bool,
@@ -73,6 +78,18 @@ struct Verdict {
     withdrawn: u64,
     p50_ms: f64,
     p99_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rooms: Option<RoomsVerdict>,
+}
+
+/// What it says of the rooms.
+#[derive(Debug, Serialize)]
+struct RoomsVerdict {
+    members: u64,
+    #[serde(flatten)]
+    judgement: rooms::Judgement,
+    gift_p50_ms: f64,
+    gift_p99_ms: f64,
 }
 
 impl Demo {
@@ -91,40 +108,79 @@ impl Demo {
         );
         let folder = tempfile::tempdir().context("can't make a folder for the demo's data")?;
         let mesh = up::Mesh::start(up::Options::demo(folder.path())).await?;
-        let outcome = self.play(&mesh, plan, kinds).await;
+        let played = self.play(&mesh, plan, kinds).await;
         mesh.stop().await?;
-        let outcome = outcome?;
+        let (outcome, rooms) = played?;
         let judgement = outcome.oracle.judge(&outcome.shown);
-        let right = judgement.lost == 0 && judgement.duplicated == 0 && judgement.extra == 0;
-        self.print(&outcome, judgement);
-        Ok(right)
+        let calls_right = judgement.lost == 0 && judgement.duplicated == 0 && judgement.extra == 0;
+        let rooms_right = rooms.as_ref().is_none_or(|rooms| rooms.judgement.is_right());
+        self.print(&outcome, judgement, rooms);
+        Ok(calls_right && rooms_right)
     }
 
-    async fn play(&self, mesh: &up::Mesh, plan: plan::Plan, kinds: Kinds) -> anyhow::Result<Outcome> {
-        let minter = mesh.minter()?;
+    async fn play(
+        &self,
+        mesh: &up::Mesh,
+        mut plan: plan::Plan,
+        kinds: Kinds,
+    ) -> anyhow::Result<(Outcome, Option<rooms::Outcome>)> {
+        let edge = Edge {
+            websocket: format!("ws://{}", mesh.door("comet", "ws")?),
+            tcp: format!("tcp://{}", mesh.door("comet", "tcp")?),
+            minter: mesh.minter()?,
+        };
+        let evening = match self.viewers {
+            0 => None,
+            viewers => {
+                let lines = std::mem::take(&mut plan.lines);
+                let schedule = rooms::schedule(&lines, viewers as usize, plan.length, self.seed);
+                let token =
+                    edge.minter.backend("demo", &[Scope::RoomWrite, Scope::RoomRead], Duration::from_secs(24 * 3600));
+                let door = rooms::Door::new(&mesh.door("api", "http")?, token)?;
+                let mut evening = rooms::Evening::new(schedule, door, self.processes.into())?;
+                evening.enter(&edge).await?;
+                eprintln!("{} viewers are in their rooms", evening.members());
+                Some(evening)
+            }
+        };
+        let table = Table::new();
+        let rooms_row = table.rooms_row();
+        let rooms = async {
+            match evening {
+                None => Ok(None),
+                Some(evening) => evening.play(rooms_row).await.map(Some),
+            }
+        };
+        tokio::try_join!(self.replay(mesh, plan, kinds, edge, table), rooms)
+    }
+
+    async fn replay(
+        &self,
+        mesh: &up::Mesh,
+        plan: plan::Plan,
+        kinds: Kinds,
+        edge: Edge,
+        table: Table,
+    ) -> anyhow::Result<Outcome> {
         let scopes = [Scope::LoginWrite, Scope::DirectoryWrite, Scope::CallWrite];
-        let token = minter.backend("demo", &scopes, Duration::from_secs(24 * 3600));
+        let token = edge.minter.backend("demo", &scopes, Duration::from_secs(24 * 3600));
         let push: HashMap<Kind, String> = [&kinds.group, &kinds.discuss, &kinds.org]
             .into_iter()
             .map(|kind| Ok((kind.clone(), mesh.door(&format!("{kind}-push"), "grpc")?)))
             .collect::<anyhow::Result<_>>()?;
         let doors = Doors::new(&mesh.door("login-ingest", "grpc")?, &push, &token, kinds)?;
         let (reports, answers) = doors.reports().await?;
-        let (crew, said) = Crew::start(self.processes.into())?;
+        let (crew, said) = Crew::start("demo-clients", self.processes.into())?;
         let saboteur = match self.sabotage {
             None => None,
             Some(kind) => Some(Saboteur::new(mesh.bus("saboteur").await?, mesh.partitions(), kind)),
         };
-        let edge = Edge {
-            websocket: format!("ws://{}", mesh.door("comet", "ws")?),
-            tcp: format!("tcp://{}", mesh.door("comet", "tcp")?),
-            minter,
-        };
-        Run::new(edge, doors, crew, reports, saboteur, Table::new()).carry_out(plan, answers, said).await
+        Run::new(edge, doors, crew, reports, saboteur, table).carry_out(plan, answers, said).await
     }
 
-    fn print(&self, outcome: &Outcome, judgement: Judgement) {
-        for breach in &judgement.breaches {
+    fn print(&self, outcome: &Outcome, judgement: Judgement, rooms: Option<rooms::Outcome>) {
+        let in_rooms = rooms.iter().flat_map(|rooms| &rooms.judgement.breaches);
+        for breach in judgement.breaches.iter().chain(in_rooms) {
             eprintln!("breach: {breach}");
         }
         let (p50_ms, p99_ms) = (percentile_ms(&judgement.latencies, 0.50), percentile_ms(&judgement.latencies, 0.99));
@@ -137,6 +193,12 @@ impl Demo {
             withdrawn: outcome.withdrawn,
             p50_ms: round(p50_ms),
             p99_ms: round(p99_ms),
+            rooms: rooms.map(|rooms| RoomsVerdict {
+                members: rooms.members,
+                judgement: rooms.judgement,
+                gift_p50_ms: rooms.gift_p50_ms,
+                gift_p99_ms: rooms.gift_p99_ms,
+            }),
         };
         if self.json {
             println!("{}", serde_json::to_string(&verdict).expect("a verdict is JSON"));
@@ -155,7 +217,28 @@ impl std::fmt::Display for Verdict {
         writeln!(f, "acked       {}, withdrawn {}", self.acked, self.withdrawn)?;
         writeln!(f, "had to see  {}", judgement.must)?;
         writeln!(f, "lost        {}, duplicated {}, extra {}", judgement.lost, judgement.duplicated, judgement.extra)?;
-        write!(f, "latency     p50 {} ms, p99 {} ms, from report accepted to shown", self.p50_ms, self.p99_ms)
+        write!(f, "latency     p50 {} ms, p99 {} ms, from report accepted to shown", self.p50_ms, self.p99_ms)?;
+        self.rooms.as_ref().map_or(Ok(()), |rooms| write!(f, "\n{rooms}"))
+    }
+}
+
+impl std::fmt::Display for RoomsVerdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let judgement = &self.judgement;
+        let ledger = if judgement.ledger_exact { "exact" } else { "WRONG" };
+        writeln!(f, "rooms       {} members", self.members)?;
+        writeln!(
+            f,
+            "gifts       {}, lost {}, twice {}, ledger {ledger}",
+            judgement.gifts, judgement.gifts_lost, judgement.gifts_twice
+        )?;
+        writeln!(f, "likes       accepted {}, counted {}", judgement.likes_accepted, judgement.likes_counted)?;
+        writeln!(f, "chat        lost {}, out of order {}", judgement.chat_lost, judgement.chat_out_of_order)?;
+        write!(
+            f,
+            "latency     p50 {} ms, p99 {} ms, from a gift's request to each display",
+            self.gift_p50_ms, self.gift_p99_ms
+        )
     }
 }
 

@@ -128,7 +128,9 @@ impl Oracle {
                 }
                 Some(pair) if pair.verdict != Expected::Never => {
                     judgement.duplicated += 1;
-                    judgement.breach(format!("{} saw {} {times} times", push.user, push.call));
+                    let story = pair.story();
+                    judgement
+                        .breach(format!("{} saw {} {times} times, at {:.1?}: {story}", push.user, push.call, push.at));
                 }
                 // The call under another id: to the user it is the call again.
                 None if seen_calls.contains(&(&push.user, &push.call)) => {
@@ -137,7 +139,8 @@ impl Oracle {
                 }
                 _ => {
                     judgement.extra += 1;
-                    judgement.breach(format!("{} must not see {}", push.user, push.call));
+                    let why = pair.map_or_else(|| "of no login of his".to_owned(), Pair::story);
+                    judgement.breach(format!("{} must not see {} at {:.1?}: {why}", push.user, push.call, push.at));
                 }
             }
             seen_calls.insert((&push.user, &push.call));
@@ -147,7 +150,7 @@ impl Oracle {
                 judgement.must += 1;
                 if !seen.contains_key(id) {
                     judgement.lost += 1;
-                    judgement.breach(format!("{} never saw {}", pair.user, pair.call));
+                    judgement.breach(format!("{} never saw {}: {}", pair.user, pair.call, pair.story()));
                 }
             }
         }
@@ -169,6 +172,9 @@ impl Oracle {
                         call: id,
                         verdict: expected(login, call, joined),
                         reported: login.start.latest,
+                        login,
+                        of: call,
+                        joined,
                         call_was_on: call.start.latest.max(joined.latest) < login.start.earliest,
                     };
                     pairs.insert(PushId::of_call(&call.kind, id, &login.id), pair);
@@ -199,6 +205,25 @@ struct Pair<'a> {
     verdict: Expected,
     reported: Duration,
     call_was_on: bool,
+    login: &'a Login,
+    of: &'a Call,
+    joined: Moment,
+}
+
+impl Pair<'_> {
+    /// When what happened, for people.
+    fn story(&self) -> String {
+        let until = |end: &Option<Moment>| end.map_or("the end".to_owned(), |end| format!("{:.1?}", end.latest));
+        format!(
+            "login {} from {:.1?} to {}, call from {:.1?} to {}, member since {:.1?}",
+            self.login.id,
+            self.login.start.latest,
+            until(&self.login.end),
+            self.of.start.latest,
+            until(&self.of.end),
+            self.joined.latest,
+        )
+    }
 }
 
 fn expected(login: &Login, call: &Call, joined: Moment) -> Expected {

@@ -7,7 +7,10 @@ use std::{
 
 use pushmesh_protocol::{CallId, Kind, LoginId, Unit, UserId};
 
-use super::records::{Event, Record};
+use super::{
+    records::{Event, Record},
+    rooms::Line,
+};
 
 /// Whoever is not heard of for this long, by the records' own clock, is taken offline.
 const SILENT_AFTER_MS: u64 = 12 * 3600 * 1000;
@@ -73,6 +76,8 @@ pub struct Plan {
     pub logins_implied: usize,
     pub users: usize,
     pub length: Duration,
+    /// What was said, for the rooms.
+    pub lines: Vec<Line>,
 }
 
 /// Lays `records` out in time, `speed` times faster than they happened once gaps are cut to a second.
@@ -80,6 +85,7 @@ pub fn plan(records: &[Record], speed: f64, seed: u64, kinds: &Kinds) -> Plan {
     let mut replay = Replay { speed, ..Replay::default() };
     let mut members: BTreeMap<(Kind, Unit), BTreeSet<UserId>> = BTreeMap::new();
     let mut talks: BTreeMap<Unit, Vec<(Duration, UserId)>> = BTreeMap::new();
+    let mut lines = Vec::new();
     for record in records {
         let at = replay.advance(record.at_ms);
         replay.silent_leave(record.at_ms, at);
@@ -91,6 +97,10 @@ pub fn plan(records: &[Record], speed: f64, seed: u64, kinds: &Kinds) -> Plan {
             join(&kinds.org, org.clone());
         }
         replay.apply(record, at);
+        if record.event == Event::Message {
+            let (user, discussion, text) = (record.user.clone(), record.discussion.clone(), record.text.clone());
+            lines.push(Line { at, user, discussion, text });
+        }
         if let Some(discussion) = &record.discussion {
             talks.entry(discussion.clone().into()).or_default().push((at, record.user.clone()));
         }
@@ -111,7 +121,7 @@ pub fn plan(records: &[Record], speed: f64, seed: u64, kinds: &Kinds) -> Plan {
     steps.extend(calls.steps);
     // A stable sort: a user's own steps keep their order.
     steps.sort_by_key(|(at, _)| *at);
-    Plan { steps, members, logins, logins_implied, users, length }
+    Plan { steps, members, logins, logins_implied, users, length, lines }
 }
 
 #[derive(Default)]

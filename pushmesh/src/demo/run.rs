@@ -59,7 +59,7 @@ enum Reported {
 pub struct Run {
     edge: Edge,
     doors: Doors,
-    crew: Crew,
+    crew: Crew<Command>,
     reports: Reports,
     saboteur: Option<Saboteur>,
     table: Table,
@@ -80,7 +80,7 @@ impl Run {
     pub fn new(
         edge: Edge,
         doors: Doors,
-        crew: Crew,
+        crew: Crew<Command>,
         reports: Reports,
         saboteur: Option<Saboteur>,
         table: Table,

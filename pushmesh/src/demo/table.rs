@@ -47,7 +47,7 @@ impl Table {
         let terminal = !bars.is_hidden();
         let style = |template| ProgressStyle::with_template(template).expect("a template of ours");
         let bar = bars.add(ProgressBar::new(1).with_style(style("{bar:40} {percent:>3} %  {msg}")));
-        let rows = (0..4).map(|_| bars.add(ProgressBar::new(1).with_style(style("  {msg}")))).collect();
+        let rows = (0..5).map(|_| bars.add(ProgressBar::new(1).with_style(style("  {msg}")))).collect();
         Self {
             _bars: bars,
             bar,
@@ -56,6 +56,20 @@ impl Table {
             judge_at: Cell::new(JUDGE_EVERY),
             lined: Cell::new(Duration::ZERO),
             verdict: Default::default(),
+        }
+    }
+
+    /// Where the rooms show how they get on: the table's last row, or lines of their own where there is no terminal.
+    pub fn rooms_row(&self) -> impl Fn(String) + use<> {
+        let row = self.rows.last().expect("five rows").clone();
+        let (terminal, lined) = (self.terminal, Cell::new(None::<Instant>));
+        move |text| {
+            if terminal {
+                row.set_message(text);
+            } else if lined.get().is_none_or(|at| at.elapsed() >= LINE_EVERY) {
+                lined.set(Some(Instant::now()));
+                eprintln!("{}", text.split_whitespace().collect::<Vec<_>>().join(" "));
+            }
         }
     }
 

@@ -31,7 +31,7 @@ pub struct Up {
     /// Print where everything is as one JSON object
     #[arg(long)]
     json: bool,
-    /// Let the system choose every port, instead of 7400 to 7496
+    /// Let the system choose every port, instead of 7400 to 7498
     #[arg(long)]
     free_ports: bool,
     /// Use this NATS server instead of an own one

@@ -68,6 +68,9 @@ impl Launcher {
         let config = ack_retry::Config { door: self.door(port::ACK_RETRY), ..Default::default() };
         all.add::<ack_retry::Service>("ack-retry", Stage::Delivery, config);
         all.add::<comet::Service>("comet", Stage::Edge, self.comet());
+        let config = api::Config { door: self.door(port::API), ..Default::default() };
+        all.add::<api::Service>("api", Stage::Edge, config);
+        all.add::<room_fanout::Service>("room-fanout", Stage::Delivery, room_fanout::Config::default());
         all.running
     }
 

@@ -2,7 +2,7 @@
 
 use crate::command::run;
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 29] = [
     "up",
     "provision",
     "demo",
@@ -19,10 +19,22 @@ const COMMANDS: [&str; 17] = [
     "push",
     "pending",
     "tail",
+    "room join",
+    "room say",
+    "room info",
+    "room state",
+    "room role",
+    "room kick",
+    "room note",
+    "room history",
+    "room ranking",
+    "gift",
+    "like",
+    "mute",
     "serve",
 ];
-const SERVICES: [&str; 7] =
-    ["login-ingest", "distributor", "group-push", "discuss-push", "org-push", "ack-retry", "comet"];
+const SERVICES: [&str; 8] =
+    ["login-ingest", "distributor", "group-push", "discuss-push", "org-push", "ack-retry", "comet", "room-fanout"];
 
 #[tokio::test]
 async fn every_command_helps_with_an_example() {

@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod bench;
 mod command;
 mod help;
+mod mesh;
 mod offline;
+mod rooms;
 mod up;

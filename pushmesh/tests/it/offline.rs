@@ -28,6 +28,10 @@ async fn what_is_typed_wrongly_is_named() {
         (&["up", "--kinds", "group,org,group", "--data", data][..], 2, "group is named twice"),
         (&["provision", "--kinds", "a,a", "--mesh", data], 2, "a is named twice"),
         (&["provision", "--nats-url", "ftp://x", "--mesh", data], 78, "ftp://x"),
+        (&["mute", "eve", "--for", "10m", "--mesh", data], 2, "--everywhere"),
+        (&["mute", "r", "eve", "--everywhere", "--mesh", data], 2, "all rooms"),
+        (&["gift", "r", "rose", "--user", "u", "--key", "k", "--mesh", data], 2, "version 7"),
+        (&["room", "say", "r", "hi", "--mesh", data], 2, "--user"),
         (&["keys", "generate", "--file", "/proc/keys.json", "--mesh", data], 78, "/proc/keys.json"),
         (&["up", "--data", "/proc/mesh"], 78, "/proc/mesh"),
     ] {
@@ -46,6 +50,11 @@ async fn a_mesh_that_is_not_there_is_unavailable() {
         &["member", "add", "group", "g", "u", "--address", "127.0.0.1:1", "--mesh", data],
         &["pending", "u", "--address", "127.0.0.1:1", "--mesh", data],
         &["provision", "--nats-url", "nats://127.0.0.1:1", "--mesh", data],
+        &["room", "info", "r", "--address", "127.0.0.1:1", "--mesh", data],
+        &["room", "say", "r", "hi", "--user", "u", "--address", "127.0.0.1:1", "--mesh", data],
+        &["gift", "r", "rose", "--user", "u", "--within", "1s", "--address", "127.0.0.1:1", "--mesh", data],
+        &["like", "r", "--user", "u", "--address", "127.0.0.1:1", "--mesh", data],
+        &["mute", "r", "u", "--address", "127.0.0.1:1", "--mesh", data],
         &["replay", "/dev/null", "--address", "127.0.0.1:1", "--mesh", data],
     ] {
         let done = run(args).await;

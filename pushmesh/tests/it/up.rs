@@ -8,42 +8,13 @@ use std::{
     time::Duration,
 };
 
-use pushmesh_testkit::{Process, wait_for};
+use pushmesh_testkit::wait_for;
 use serde_json::Value;
 
-use crate::command::{PATIENCE, json, options, run};
-
-struct Mesh {
-    process: Process,
-    ready: Value,
-    dir: tempfile::TempDir,
-}
-
-impl Mesh {
-    async fn up(extra: &[&str]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let (data, file) = (dir.path().join("data"), dir.path().join("ready.json"));
-        let args = ["up", "--free-ports", "--partitions", "8", "--data", data.to_str().unwrap(), "--ready-file"];
-        let args: Vec<_> = args.into_iter().chain([file.to_str().unwrap()]).chain(extra.iter().copied()).collect();
-        let process = Process::run("up", options(&args));
-        let process = std::sync::Mutex::new(process);
-        let ready = wait_for("up to be ready", PATIENCE, async || {
-            let mut process = process.lock().unwrap();
-            assert!(process.is_running(), "up ended: {}", process.stderr());
-            fs::read(&file).map_err(|error| format!("{error}; log: {}", process.stderr()))
-        });
-        let ready = serde_json::from_slice(&ready.await).unwrap();
-        Self { process: process.into_inner().unwrap(), ready, dir }
-    }
-
-    fn data(&self) -> std::path::PathBuf {
-        self.dir.path().join("data")
-    }
-
-    fn door(&self, service: &str, door: &str) -> &str {
-        self.ready["doors"][service][door].as_str().unwrap_or_else(|| panic!("no {door} of {service}: {}", self.ready))
-    }
-}
+use crate::{
+    command::{PATIENCE, json, run},
+    mesh::Mesh,
+};
 
 fn get(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
@@ -112,7 +83,9 @@ async fn replays_records(mesh: &Mesh, data: &Path) {
 async fn a_mesh_from_its_start_to_its_end() {
     let mut mesh = Mesh::up(&[]).await;
     let data = mesh.data();
-    for service in ["login-ingest", "distributor", "group-push", "discuss-push", "org-push", "ack-retry", "comet"] {
+    for service in
+        ["login-ingest", "distributor", "group-push", "discuss-push", "org-push", "ack-retry", "comet", "room-fanout"]
+    {
         let answer = get(mesh.door(service, "admin"), "/readyz");
         assert!(answer.starts_with("HTTP/1.1 200"), "{service}: {answer}");
     }

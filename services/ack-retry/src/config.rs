@@ -41,6 +41,10 @@ pub struct Config {
     #[serde(with = "pushmesh_config::size")]
     #[schemars(with = "pushmesh_config::SizeText")]
     pub bytes_max: usize,
+    /// Pushes not settled in one partition, those in inboxes and those whose content is not in memory included (about 300
+    /// bytes each); beyond, PUSH is not pulled: 2 to 100000000. Inboxes take half of them; what would enter one beyond becomes a
+    /// dead letter. Default 200000.
+    pub entries_max: usize,
     /// The end of a call that its login could not be told expires after this long: 1 s to 7 d. Default "1d".
     #[serde(with = "pushmesh_config::duration")]
     #[schemars(with = "pushmesh_config::DurationText")]
@@ -61,6 +65,7 @@ impl Default for Config {
             inbox_max_per_user: 100,
             pushes_max: 20_000,
             bytes_max: 64 << 20,
+            entries_max: 200_000,
             withdrawal_lifetime: DAY,
         }
     }
@@ -77,6 +82,7 @@ impl Config {
             inbox_max_per_user: self.inbox_max_per_user,
             pushes_max: self.pushes_max,
             bytes_max: self.bytes_max,
+            entries_max: self.entries_max,
             withdrawal_lifetime: self.withdrawal_lifetime,
         }
     }
@@ -102,6 +108,7 @@ impl ServiceConfig for Config {
             ("inbox_max_per_user", self.inbox_max_per_user, 1, 10_000),
             ("pushes_max", self.pushes_max, 1, 10_000_000),
             ("bytes_max", self.bytes_max, 64 << 10, 16 << 30),
+            ("entries_max", self.entries_max, 2, 100_000_000),
         ];
         for (field, value, min, max) in numbers {
             if value < min || value > max {

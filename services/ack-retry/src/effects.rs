@@ -70,11 +70,6 @@ impl Effects {
         self.tools.read(key, value)
     }
 
-    /// The bucket `pending`.
-    pub fn pending(&self) -> &Kv {
-        &self.tools.pending
-    }
-
     pub fn is_idle(&self) -> bool {
         self.running.is_empty() && self.waiting.is_empty()
     }

@@ -15,7 +15,7 @@
 //!
 //! It does not decide who is told what, write to sockets, or promise an order between pushes.
 //!
-//! Start reading at [`desk`], then [`partition`].
+//! Start reading at [`desk`], then [`partition`] and `serving`.
 
 pub mod api;
 mod clock;
@@ -25,10 +25,12 @@ mod effects;
 mod handlers;
 pub mod load;
 mod metrics;
+pub mod note;
 mod outbox;
 pub mod partition;
 mod reporter;
 pub mod service;
+mod serving;
 pub mod sessions;
 pub mod settled;
 pub mod slab;

@@ -45,9 +45,17 @@ pub fn reporter(bus: Bus) -> (Reporter, impl Future<Output = ()> + Send) {
 async fn run(bus: Bus, mut waiting: mpsc::Receiver<Asked>) {
     let mut some = Vec::with_capacity(REPORTS_MAX);
     while waiting.recv_many(&mut some, REPORTS_MAX).await > 0 {
-        let (reports, askers): (Vec<_>, Vec<_>) = some.drain(..).unzip();
+        let (reports, mut askers): (Vec<_>, Vec<_>) = some.drain(..).filter(|(_, asker)| !asker.is_closed()).unzip();
         let count = reports.len();
-        let answers = match ask(&bus, LoginReports(reports)).await {
+        if count == 0 {
+            continue;
+        }
+        let answered = tokio::select! {
+            answered = ask(&bus, LoginReports(reports)) => answered,
+            // Nobody is left who wants to know: their partitions have gone, and whoever has them reports again.
+            () = all_gone(&mut askers) => continue,
+        };
+        let answers = match answered {
             Ok(answers) if answers.len() == count => answers,
             Ok(answers) => vec![unknown(&format!("{} answers to {count} reports", answers.len())); count],
             Err(reason) => vec![unknown(&reason); count],
@@ -56,6 +64,12 @@ async fn run(bus: Bus, mut waiting: mpsc::Receiver<Asked>) {
             // Whoever lost its partition meanwhile is not interested any more.
             let _ = asker.send(answer);
         }
+    }
+}
+
+async fn all_gone(askers: &mut [oneshot::Sender<LoginAnswer>]) {
+    for asker in askers {
+        asker.closed().await;
     }
 }
 

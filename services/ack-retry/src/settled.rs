@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use pushmesh_protocol::{Kind, LoginId, PushId};
+use pushmesh_protocol::{Kind, LoginId, PushId, message::Millis};
 
 /// Most ids remembered within one login, and within the user's own pushes.
 pub const IDS_MAX: usize = 256;
@@ -16,7 +16,7 @@ pub const ENDED_MAX: usize = 32;
 pub struct Settled {
     /// `None`: pushes to the user himself, and ids whose login is not known.
     logins: VecDeque<(Option<LoginId>, VecDeque<PushId>)>,
-    ended: VecDeque<(LoginId, Kind)>,
+    ended: VecDeque<(LoginId, Kind, Millis)>,
 }
 
 impl Settled {
@@ -36,16 +36,17 @@ impl Settled {
         self.logins.iter().any(|(_, ids)| ids.contains(&id))
     }
 
-    /// A login ended in one kind: a push of it that comes later is not sent.
-    pub fn end(&mut self, login: LoginId, kind: Kind) {
-        let end = (login, kind);
-        if !self.ended.contains(&end) {
-            push_bounded(&mut self.ended, end, ENDED_MAX);
+    /// A login ended in one kind.
+    pub fn end(&mut self, login: LoginId, kind: Kind, at: Millis) {
+        match self.ended.iter_mut().find(|(ended, in_kind, _)| *ended == login && *in_kind == kind) {
+            Some((.., known)) => *known = at.max(*known),
+            None => push_bounded(&mut self.ended, (login, kind, at), ENDED_MAX),
         }
     }
 
-    pub fn has_ended(&self, login: &LoginId, kind: &Kind) -> bool {
-        self.ended.iter().any(|(ended, in_kind)| ended == login && in_kind == kind)
+    /// When a login ended in a kind.
+    pub fn ended_at(&self, login: &LoginId, kind: &Kind) -> Option<Millis> {
+        self.ended.iter().find(|(ended, in_kind, _)| ended == login && in_kind == kind).map(|(.., at)| *at)
     }
 }
 

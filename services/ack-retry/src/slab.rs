@@ -1,7 +1,7 @@
 //! Values by number: dense, reused, and safe against a number that outlived its value.
 
 /// Where a value lies. An id of a removed value finds nothing, though its place may be taken again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id {
     index: u32,
     generation: u32,

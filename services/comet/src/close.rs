@@ -20,6 +20,8 @@ pub enum CloseReason {
     TooFast,
     BadFrames,
     Goodbye,
+    /// No PROXY header where one is required, or from somebody who may not say one.
+    NoProxyHeader,
     HandshakeTimeout,
     BadHandshake,
     LoginTimeout,
@@ -27,6 +29,8 @@ pub enum CloseReason {
     LoginRefused,
     Unavailable,
     Full,
+    /// Too many logins failed where it comes from.
+    Penalty,
 }
 
 impl CloseReason {
@@ -47,6 +51,7 @@ impl CloseReason {
             Self::TooFast => "too_fast",
             Self::BadFrames => "bad_frames",
             Self::Goodbye => "goodbye",
+            Self::NoProxyHeader => "no_proxy_header",
             Self::HandshakeTimeout => "handshake_timeout",
             Self::BadHandshake => "bad_handshake",
             Self::LoginTimeout => "login_timeout",
@@ -54,6 +59,7 @@ impl CloseReason {
             Self::LoginRefused => "login_refused",
             Self::Unavailable => "unavailable",
             Self::Full => "full",
+            Self::Penalty => "penalty",
         }
     }
 
@@ -73,11 +79,11 @@ impl CloseReason {
             Self::TooFast => 4006,
             Self::BadFrames => 4007,
             Self::Goodbye => 1012,
-            Self::HandshakeTimeout | Self::BadHandshake => 1002,
+            Self::NoProxyHeader | Self::HandshakeTimeout | Self::BadHandshake => 1002,
             Self::LoginTimeout => 4008,
             Self::NotLoggedIn => 4009,
             Self::LoginRefused => 4010,
-            Self::Unavailable | Self::Full => 1013,
+            Self::Unavailable | Self::Full | Self::Penalty => 1013,
         }
     }
 
@@ -94,6 +100,7 @@ impl CloseReason {
             Self::TooFast => "frames came faster than limits.frames_per_second".into(),
             Self::BadFrames => "more malformed frames than limits.bad_frames".into(),
             Self::Goodbye => "this comet is going: connect again".into(),
+            Self::NoProxyHeader => "no PROXY header".into(),
             Self::HandshakeTimeout => "no handshake within limits.handshake_within".into(),
             Self::BadHandshake => "bad handshake".into(),
             Self::LoginTimeout => "no LOGIN within limits.login_within".into(),
@@ -101,6 +108,7 @@ impl CloseReason {
             Self::LoginRefused => "login refused".into(),
             Self::Unavailable => "unavailable: try again".into(),
             Self::Full => "full: try again".into(),
+            Self::Penalty => "too many logins failed from there: limits.failed_logins".into(),
         }
     }
 

@@ -10,6 +10,11 @@ use pushmesh_protocol::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::{
+    proxy::{Network, ProxyProtocol},
+    room::crowd::SLOTS_MAX,
+};
+
 /// `[service]` of a comet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -18,10 +23,18 @@ pub struct Config {
     pub websocket: SocketAddr,
     /// Where plain TCP is accepted. Port 0 takes a free one. Default 127.0.0.1:7801.
     pub tcp: SocketAddr,
-    /// Where clients reach this comet, for the goodbyes of others: `ws://host:port`. Empty: never named. Default empty.
+    /// Where clients reach this comet, told to others and to whoever asks where to connect: `ws://host:port`. Empty: where
+    /// it listens, if that is an address. Default empty.
     pub address: String,
+    /// The same of its TCP door: `tcp://host:port`. Default empty.
+    pub tcp_address: String,
     /// The path of the WebSocket; any other is answered 404. Default `/`.
     pub path: String,
+    /// Whether balancers in front say who connects: `off`, or `required`: each connection, on both doors, begins with a
+    /// PROXY header (version 1 or 2), and the limits of one address are those of the client it names. Default `off`.
+    pub proxy_protocol: ProxyProtocol,
+    /// Addresses and networks (`10.0.0.0/8`) that PROXY headers are taken from. Default none: from everybody.
+    pub trusted_proxies: Vec<Network>,
     /// Origins that browsers may come from, written as they write them (`https://app.example`); `*` allows every one.
     /// Default none: browsers are refused.
     pub allowed_origins: Vec<String>,
@@ -36,6 +49,7 @@ pub struct Config {
     pub limits: Limits,
     pub heartbeat: HeartbeatConfig,
     pub socket: SocketConfig,
+    pub rooms: RoomsConfig,
     /// How long login-ingest may take to store a login. Default 5s.
     #[serde(with = "pushmesh_config::duration")]
     #[schemars(with = "pushmesh_config::DurationText")]
@@ -56,7 +70,8 @@ pub struct Config {
     #[serde(with = "pushmesh_config::duration")]
     #[schemars(with = "pushmesh_config::DurationText")]
     pub reconnect_spread: Duration,
-    /// After how long without the bus all sessions are put again. Default 60s.
+    /// After how long unheard by the mesh this comet puts all its sessions again: 1s to 1h. Default 60s, as long as
+    /// ack-retry waits before it ends a silent comet's logins.
     #[serde(with = "pushmesh_config::duration")]
     #[schemars(with = "pushmesh_config::DurationText")]
     pub reput_after: Duration,
@@ -68,7 +83,10 @@ impl Default for Config {
             websocket: SocketAddr::from(([127, 0, 0, 1], 7800)),
             tcp: SocketAddr::from(([127, 0, 0, 1], 7801)),
             address: String::new(),
+            tcp_address: String::new(),
             path: "/".into(),
+            proxy_protocol: ProxyProtocol::default(),
+            trusted_proxies: Vec::new(),
             allowed_origins: Vec::new(),
             allow_missing_origin: true,
             shards: 0,
@@ -77,6 +95,7 @@ impl Default for Config {
             limits: Limits::default(),
             heartbeat: HeartbeatConfig::default(),
             socket: SocketConfig::default(),
+            rooms: RoomsConfig::default(),
             report_within: Duration::from_secs(5),
             calls_within: Duration::from_secs(1),
             app_within: Duration::from_secs(2),
@@ -97,6 +116,11 @@ pub struct Limits {
     pub before_login: u32,
     /// Connections from one IPv4 address or IPv6 /64; more are answered ERROR full (1013). Default 50,000.
     pub per_address: u32,
+    /// Logins from one address that may fail in a row; then none is looked at until some time has passed (1013). Logins that
+    /// succeed are set off against them. Default 40.
+    pub failed_logins: u32,
+    /// How many of them are forgotten a second. Default 2.
+    pub failed_logins_forgotten: u32,
     /// Connections a shard accepts a second; more wait in the kernel's queue. Default 10,000.
     pub accepts_per_second: u32,
     /// How long the WebSocket handshake may take. Default 5s.
@@ -121,9 +145,14 @@ pub struct Limits {
     pub bad_frames: u8,
     /// Questions (CALLS, application frames) a connection may have open; more are answered ERROR too_fast. Default 8.
     pub questions: u8,
+    /// Rooms a connection may be in; a JOIN of one more is answered ERROR forbidden. Default 16.
+    pub rooms: u8,
+    /// JOINs a connection may say a second, twice as many as it may have rooms at once; more are answered ERROR too_fast.
+    /// Default 20.
+    pub joins_per_second: u32,
     /// Messages that wait for a client that reads too slowly (4004). Default 200.
     pub backlog_messages: u32,
-    /// Bytes that wait for it (4004). Default 262,144.
+    /// Bytes that wait for it (4004); what it missed in rooms it joins may be twice as many besides. Default 262,144.
     pub backlog_bytes: u32,
     /// How long it may take no whole frame while some wait (4004). Default 20s.
     #[serde(with = "pushmesh_config::duration")]
@@ -141,6 +170,8 @@ impl Default for Limits {
             connections: 200_000,
             before_login: 10_000,
             per_address: 50_000,
+            failed_logins: 40,
+            failed_logins_forgotten: 2,
             accepts_per_second: 10_000,
             handshake_within: Duration::from_secs(5),
             login_within: Duration::from_secs(5),
@@ -151,6 +182,8 @@ impl Default for Limits {
             frames_burst: 400,
             bad_frames: 16,
             questions: 8,
+            rooms: 16,
+            joins_per_second: 20,
             backlog_messages: 200,
             backlog_bytes: 256 * 1024,
             blocked_for: Duration::from_secs(20),
@@ -209,6 +242,44 @@ impl Default for SocketConfig {
     }
 }
 
+/// How live rooms are served.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RoomsConfig {
+    /// How long the owner of a room may take to answer a JOIN, tries over a take-over among them. Default 5s.
+    #[serde(with = "pushmesh_config::duration")]
+    #[schemars(with = "pushmesh_config::DurationText")]
+    pub join_within: Duration,
+    /// Rooms that are listened to, each a subscription; a JOIN of one more is answered ERROR unavailable. Default 50,000.
+    pub at_most: u32,
+    /// JOINs that are asked at once; more wait. Default 512.
+    pub joins_at_once: u32,
+    /// How long after its last member has gone a room is listened to. Default 5s.
+    #[serde(with = "pushmesh_config::duration")]
+    #[schemars(with = "pushmesh_config::DurationText")]
+    pub linger: Duration,
+    /// How long a frame of class low is worth sending to a client that reads too slowly. Default 5s.
+    #[serde(with = "pushmesh_config::duration")]
+    #[schemars(with = "pushmesh_config::DurationText")]
+    pub low_for: Duration,
+    /// Up to how many members here a room's owner is told who came and went, and not only how many there are. Default 0:
+    /// never.
+    pub names_up_to: u32,
+}
+
+impl Default for RoomsConfig {
+    fn default() -> Self {
+        Self {
+            join_within: Duration::from_secs(5),
+            at_most: 50_000,
+            joins_at_once: 512,
+            linger: Duration::from_secs(5),
+            low_for: Duration::from_secs(5),
+            names_up_to: 0,
+        }
+    }
+}
+
 impl Config {
     /// The application codes that are served. Call it on a validated configuration.
     pub fn app_names(&self) -> BTreeMap<u16, Token> {
@@ -228,17 +299,26 @@ impl ServiceConfig for Config {
             ("limits.connections", limits.connections),
             ("limits.before_login", limits.before_login),
             ("limits.per_address", limits.per_address),
+            ("limits.failed_logins", limits.failed_logins),
+            ("limits.failed_logins_forgotten", limits.failed_logins_forgotten),
             ("limits.accepts_per_second", limits.accepts_per_second),
             ("limits.logins_at_once", limits.logins_at_once),
             ("limits.frames_per_second", limits.frames_per_second),
             ("limits.frames_burst", limits.frames_burst),
             ("limits.questions", u32::from(limits.questions)),
+            ("limits.rooms", u32::from(limits.rooms)),
+            ("limits.joins_per_second", limits.joins_per_second),
             ("limits.backlog_messages", limits.backlog_messages),
             ("heartbeat.misses", u32::from(self.heartbeat.misses)),
             ("socket.accept_queue", u32::from(self.socket.accept_queue)),
+            ("rooms.at_most", self.rooms.at_most),
+            ("rooms.joins_at_once", self.rooms.joins_at_once),
         ] {
             check(field, value > 0, "must be 1 or more")?;
         }
+        // Rooms name a connection by its slot, in few bits.
+        let slots = u64::from(limits.connections) + u64::from(limits.before_login);
+        check("limits.connections", slots < u64::from(SLOTS_MAX), "must be below 268 million, with before_login")?;
         let within = |value: u32, least: usize, most: usize| (least..=most).contains(&(value as usize));
         check(
             "limits.login_frame_bytes",
@@ -260,11 +340,17 @@ impl ServiceConfig for Config {
             ("report_within", self.report_within),
             ("calls_within", self.calls_within),
             ("app_within", self.app_within),
+            ("rooms.join_within", self.rooms.join_within),
+            ("rooms.low_for", self.rooms.low_for),
+            ("rooms.linger", self.rooms.linger),
             ("drain_for", self.drain_for),
         ] {
             let sane = duration >= Duration::from_millis(10) && duration <= Duration::from_secs(3600);
             check(field, sane, "must be 10ms to 1h")?;
         }
+        // Below a few heartbeats every one of them would end a silence.
+        let sane = (Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&self.reput_after);
+        check("reput_after", sane, "must be 1s to 1h")?;
         Ok(())
     }
 }

@@ -1,13 +1,14 @@
-//! The three lanes, and what is counted when something falls out of one.
+//! The lanes, and what is counted when something falls out of one.
 
 use bytes::Bytes;
+use pushmesh_protocol::{RoomId, room::RoomClass};
 
 use crate::limit::Micros;
 
-/// What goes first, and what is dropped first.
+/// What is dropped first, and how a drop is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {
-    /// Pushes, answers, kicks: never dropped while anything else is left to drop.
+    /// Pushes, answers, kicks, gifts, chat: never dropped while anything else is left to drop.
     High = 0,
     Normal = 1,
     /// Worth nothing once a newer one is there.
@@ -19,6 +20,48 @@ impl Class {
 
     pub fn name(self) -> &'static str {
         ["high", "normal", "low"][self as usize]
+    }
+}
+
+impl From<RoomClass> for Class {
+    fn from(class: RoomClass) -> Self {
+        match class {
+            RoomClass::High => Self::High,
+            RoomClass::Normal => Self::Normal,
+            RoomClass::Low => Self::Low,
+        }
+    }
+}
+
+/// What goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Lane {
+    /// Gifts, and all that says whether one is in a room: a room's first frame must not overtake its JOINED.
+    Urgent = 0,
+    High = 1,
+    Normal = 2,
+    Low = 3,
+}
+
+impl Lane {
+    pub const ALL: [Self; 4] = [Self::Urgent, Self::High, Self::Normal, Self::Low];
+
+    pub fn class(self) -> Class {
+        match self {
+            Self::Urgent | Self::High => Class::High,
+            Self::Normal => Class::Normal,
+            Self::Low => Class::Low,
+        }
+    }
+
+    /// Of a room's frame.
+    pub fn of(class: Class, urgent: bool) -> Self {
+        match class {
+            Class::High if urgent => Self::Urgent,
+            Class::High => Self::High,
+            Class::Normal => Self::Normal,
+            Class::Low => Self::Low,
+        }
     }
 }
 
@@ -62,18 +105,27 @@ impl Drops {
     }
 }
 
-/// A frame ready for the socket, shared by all who get it.
+/// A frame ready for the socket; its bytes are shared by all who get it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outgoing {
     pub bytes: Bytes,
-    pub class: Class,
+    pub lane: Lane,
     /// Frames of one key conflate: only the newest is worth sending.
     pub key: Option<u64>,
     pub expires: Option<Micros>,
+    /// The room it is of: who misses it is told which.
+    pub room: Option<RoomId>,
+    /// Part of what the client asked for: it has an allowance of its own beside the backlog's limits.
+    pub answer: bool,
 }
 
 impl Outgoing {
     pub fn high(bytes: Bytes) -> Self {
-        Self { bytes, class: Class::High, key: None, expires: None }
+        Self { bytes, lane: Lane::High, key: None, expires: None, room: None, answer: false }
+    }
+
+    /// JOINED and what follows it, LEFT.
+    pub fn urgent(bytes: Bytes) -> Self {
+        Self { lane: Lane::Urgent, ..Self::high(bytes) }
     }
 }

@@ -8,8 +8,9 @@ use pushmesh_protocol::metric::comet as names;
 use pushmesh_telemetry::metric::{counter, counter_with, gauge, gauge_with, histogram};
 
 use crate::{
+    backlog::Sent,
     close::CloseReason,
-    lane::{Class, DropReason, Drops},
+    lane::{Class, Drops, Outgoing},
 };
 
 /// What one shard counted since it last published.
@@ -20,9 +21,32 @@ pub struct Tally {
     pub bytes_in: u64,
     pub bytes_out: u64,
     pub writes: u64,
+    /// Of frames for one connection.
     pub drops: Drops,
+    /// Of frames for all of a room's members here.
+    pub room_drops: Drops,
+    /// Frames of rooms that sockets took, by class.
+    pub room_deliveries: [u64; Class::ALL.len()],
     pub acks_dropped: u64,
     pub undelivered: u64,
+}
+
+impl Tally {
+    /// A socket took these frames, and `bytes`.
+    pub fn sent(&mut self, frames: &[Outgoing], bytes: usize) {
+        self.bytes_out += bytes as u64;
+        let mut sent = Sent::default();
+        frames.iter().for_each(|frame| sent.count(frame));
+        self.count(&sent);
+    }
+
+    /// A socket took these.
+    pub fn count(&mut self, sent: &Sent) {
+        self.frames_out += sent.frames;
+        for (all, frames) in self.room_deliveries.iter_mut().zip(sent.of_rooms) {
+            *all += frames;
+        }
+    }
 }
 
 /// A shard's handles.
@@ -38,6 +62,9 @@ pub struct ShardMetrics {
     connections_websocket: Gauge,
     connections_tcp: Gauge,
     backlog_bytes: Gauge,
+    room_deliveries: [Counter; Class::ALL.len()],
+    room_members: Gauge,
+    pub room_pass: Histogram,
     pub delivery: Histogram,
     pub accept_errors: Counter,
 }
@@ -55,6 +82,9 @@ impl Default for ShardMetrics {
             connections_websocket: gauge_with(&names::CONNECTIONS, &[("transport", "websocket")]),
             connections_tcp: gauge_with(&names::CONNECTIONS, &[("transport", "tcp")]),
             backlog_bytes: gauge(&names::BACKLOG_BYTES),
+            room_deliveries: Class::ALL.map(|class| counter_with(&names::ROOM_DELIVERIES, &[("class", class.name())])),
+            room_members: gauge(&names::ROOM_MEMBERS),
+            room_pass: histogram(&names::ROOM_PASS),
             delivery: histogram(&names::DELIVERY),
             accept_errors: counter(&names::ACCEPT_ERRORS),
         }
@@ -77,9 +107,18 @@ impl ShardMetrics {
                 counter.increment(count);
             }
         }
-        for (class, reason, count) in tally.drops.each().filter(|(_, _, count)| *count > 0) {
-            dropped(class, reason).increment(count);
+        for (counter, count) in self.room_deliveries.iter().zip(tally.room_deliveries).filter(|(_, count)| *count > 0) {
+            counter.increment(count);
         }
+        for (name, drops) in [(&names::DROPPED, &tally.drops), (&names::ROOM_DROPPED, &tally.room_drops)] {
+            for (class, reason, count) in drops.each().filter(|(_, _, count)| *count > 0) {
+                counter_with(name, &[("class", class.name()), ("reason", reason.name())]).increment(count);
+            }
+        }
+    }
+
+    pub fn members_changed(&self, members: f64) {
+        self.room_members.increment(members);
     }
 
     pub fn connected(&self, transport: &'static str) {
@@ -103,10 +142,6 @@ impl ShardMetrics {
     }
 }
 
-fn dropped(class: Class, reason: DropReason) -> Counter {
-    counter_with(&names::DROPPED, &[("class", class.name()), ("reason", reason.name())])
-}
-
 /// Counts a login by its outcome.
 pub fn login(outcome: &'static str) {
     counter_with(&names::LOGINS, &[("outcome", outcome)]).increment(1);
@@ -115,4 +150,9 @@ pub fn login(outcome: &'static str) {
 /// Counts a question by its kind and outcome.
 pub fn question(kind: &'static str, outcome: &'static str) {
     counter_with(&names::QUESTIONS, &[("kind", kind), ("outcome", outcome)]).increment(1);
+}
+
+/// Counts a JOIN by its outcome.
+pub fn join(outcome: &'static str) {
+    counter_with(&names::ROOM_JOINS, &[("outcome", outcome)]).increment(1);
 }

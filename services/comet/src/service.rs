@@ -2,29 +2,39 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicU32},
     thread,
     time::Duration,
 };
 
 use anyhow::Context as _;
 use pushmesh_boot::Context;
-use pushmesh_protocol::name::{Bucket, Subject};
-use tokio::task::JoinHandle;
+use pushmesh_protocol::{
+    Token,
+    name::{Bucket, Filter, Subject},
+};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     address::Dice,
     config::Config,
+    elsewhere::Elsewhere,
     limit::{Door, DoorLimits},
     mesh::{
         acks, deliver,
+        fence::Fence,
         goodbye::Goodbye,
         login::Logins,
         question::Answerer,
         report::Reporter,
         reput::Reput,
+        rooms::{Rooms, join::Joiner, table::Table},
         session::{self, SessionWriter},
+        status::{self, StatusTeller, Statuses},
     },
     shard::{
         self, Setup,
@@ -59,11 +69,9 @@ impl pushmesh_boot::Service for Service {
         let inbox = ctx.bus.subscribe(Subject::comet(&ctx.instance).into()).await.context("subscribe to the inbox")?;
 
         let count = if config.shards > 0 { config.shards } else { cores() };
-        let door = Door::new(DoorLimits {
-            connections: limits.connections as usize,
-            before_login: limits.before_login as usize,
-            per_address: limits.per_address,
-        });
+        let statuses = ctx.bus.subscribe(Filter::comet_statuses()).await.context("subscribe to the comets' status")?;
+        let (heard, others) = watch::channel(Statuses::new());
+        let door = Door::among(DoorLimits::from(limits), Elsewhere::new(&ctx.membership, others));
         let (outlets, intake) = outlet::outlets(limits.connections as usize, limits.before_login as usize);
         let (shards, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| command::queues()).unzip();
 
@@ -92,7 +100,6 @@ impl pushmesh_boot::Service for Service {
             frame_bytes: limits.frame_bytes as usize,
         });
         let reput = Reput {
-            bus: ctx.bus.clone(),
             membership: ctx.membership.clone(),
             writer: writer.clone(),
             shards: shards.clone(),
@@ -101,16 +108,37 @@ impl pushmesh_boot::Service for Service {
         let goodbye = Goodbye {
             door: door.clone(),
             shards: shards.clone(),
-            membership: ctx.membership.clone(),
-            service: ctx.service.clone(),
-            instance: ctx.instance.clone(),
             within: config.drain_for,
             spread: config.reconnect_spread,
         };
+        let rooms_bus = ctx.bus.dedicated("rooms").await.context("a connection for rooms")?;
+        let (fence, room_count) = (Arc::new(Fence::default()), Arc::new(AtomicU32::new(0)));
+        let joiner = Arc::new(Joiner {
+            bus: rooms_bus.clone(),
+            partitions: ctx.mesh.partitions,
+            membership: ctx.membership.clone(),
+            owners: Token::new("room-fanout").expect("it is made of token characters"),
+            fence: fence.clone(),
+            shards: shards.clone(),
+            within: config.rooms.join_within,
+            places: Semaphore::new(config.rooms.joins_at_once as usize),
+            jitter: limits.retry_jitter,
+            dice: Mutex::new(Dice::default()),
+        });
+        let rooms = Rooms {
+            bus: rooms_bus,
+            instance: ctx.instance.clone(),
+            membership: ctx.membership.clone(),
+            table: Table::new(ctx.mesh.partitions, fence, shards.clone(), &config.rooms),
+            joiner,
+            count: room_count.clone(),
+        };
         let acking = acks::run(ctx.bus.clone(), ctx.instance.clone(), ctx.membership.clone(), intake.acks);
-        let inbound = vec![
+        let mut inbound = vec![
             ctx.spawn_own("deliver", deliver::run(inbox, shards.clone(), outlets.acks.clone())),
             ctx.spawn_own("reput", reput.run()),
+            ctx.spawn_own("rooms", rooms.run(intake.rooms)),
+            ctx.spawn_own("statuses", status::hear(statuses, heard)),
         ];
         let outbound = vec![
             ctx.spawn_own("logins", logins.run(intake.logins)),
@@ -125,7 +153,17 @@ impl pushmesh_boot::Service for Service {
         let tcp = socket::listeners(config.tcp, count, &config.socket)
             .with_context(|| format!("service.tcp: listen on {}", config.tcp))?;
         let doors = (websocket[0].local_addr()?, tcp[0].local_addr()?);
-        ctx.membership.set_address(advertised(&config, doors.0)).await;
+        let teller = StatusTeller {
+            bus: ctx.bus.clone(),
+            membership: ctx.membership.clone(),
+            instance: ctx.instance.clone(),
+            door: door.clone(),
+            rooms: room_count,
+            websocket: advertised(&config, doors.0),
+            tcp: advertised_tcp(&config, doors.1),
+        };
+        ctx.membership.set_address(teller.websocket.clone()).await;
+        inbound.push(ctx.spawn_own("status", teller.run(ctx.shutdown().drain.clone())));
         let config = Arc::new(config);
         let (mut threads, lost) = (Vec::new(), CancellationToken::new());
         for (id, (inbox, (websocket, tcp))) in inboxes.into_iter().zip(websocket.into_iter().zip(tcp)).enumerate() {
@@ -142,9 +180,11 @@ impl pushmesh_boot::Service for Service {
         }
         let life = ctx.clone();
         ctx.spawn("shards", async move {
+            // In a drain the shards end by themselves, at times before this task is asked again.
             tokio::select! {
-                () = lost.cancelled() => life.fail(anyhow::anyhow!("a shard ended, and its connections with it")),
+                biased;
                 () = life.shutdown().drain.cancelled() => {}
+                () = lost.cancelled() => life.fail(anyhow::anyhow!("a shard ended, and its connections with it")),
             }
         });
         ctx.announce("ws", doors.0);
@@ -187,6 +227,14 @@ fn advertised(config: &Config, websocket: SocketAddr) -> String {
     match config.address.as_str() {
         "" if websocket.ip().is_unspecified() => String::new(),
         "" => format!("ws://{websocket}{}", if config.path == "/" { "" } else { &config.path }),
+        address => address.to_owned(),
+    }
+}
+
+fn advertised_tcp(config: &Config, tcp: SocketAddr) -> String {
+    match config.tcp_address.as_str() {
+        "" if tcp.ip().is_unspecified() => String::new(),
+        "" => format!("tcp://{tcp}"),
         address => address.to_owned(),
     }
 }

@@ -20,6 +20,11 @@ pub fn send(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
 }
 
+/// Whether a write failed only because the socket takes nothing now.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
 /// As many listeners on one address as there are shards: the kernel spreads connections over them.
 pub fn listeners(address: SocketAddr, count: u16, config: &SocketConfig) -> io::Result<Vec<TcpListener>> {
     must_be_free(address)?;

@@ -26,6 +26,11 @@ pub struct Config {
     #[serde(with = "pushmesh_config::duration")]
     #[schemars(with = "pushmesh_config::DurationText")]
     pub retry_after: Duration,
+    /// How long a caller may leave its answers unread while `stream_waiting_max` wait: 1 s to 1 h. Default "60s". Then no more of
+    /// its records are taken, and it is told so behind its answers; unread as long again, its connection is closed.
+    #[serde(with = "pushmesh_config::duration")]
+    #[schemars(with = "pushmesh_config::DurationText")]
+    pub unread_max: Duration,
     /// How long an HTTP body may send nothing: 1 s to 1 h. Default "60s". What was read by then is answered.
     #[serde(with = "pushmesh_config::duration")]
     #[schemars(with = "pushmesh_config::DurationText")]
@@ -40,18 +45,26 @@ impl Default for Config {
             batch_max: 500,
             stream_waiting_max: 2000,
             retry_after: Duration::from_secs(2),
+            unread_max: Duration::from_secs(60),
             http_idle: Duration::from_secs(60),
         }
     }
 }
 
 impl Config {
-    pub fn limits(&self) -> Limits {
-        Limits { waiting_max: self.waiting_max, batch_max: self.batch_max, retry_after: self.retry_after }
+    /// `grace`: the whole end's.
+    pub fn limits(&self, grace: Duration) -> Limits {
+        Limits {
+            waiting_max: self.waiting_max,
+            batch_max: self.batch_max,
+            retry_after: self.retry_after,
+            // The answers still have to leave before the door cuts its connections, at half of it.
+            closing_within: grace / 4,
+        }
     }
 
     pub fn stream_limits(&self) -> StreamLimits {
-        StreamLimits { waiting_max: self.stream_waiting_max, idle: self.http_idle }
+        StreamLimits { waiting_max: self.stream_waiting_max, unread_max: self.unread_max, idle: self.http_idle }
     }
 }
 
@@ -70,6 +83,7 @@ impl ServiceConfig for Config {
         let seconds = Duration::from_secs;
         let durations = [
             ("retry_after", self.retry_after, Duration::from_millis(100), seconds(60)),
+            ("unread_max", self.unread_max, seconds(1), seconds(3600)),
             ("http_idle", self.http_idle, seconds(1), seconds(3600)),
         ];
         for (field, value, min, max) in durations {

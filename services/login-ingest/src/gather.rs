@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::FutureExt;
 use pushmesh_bus::{Bus, Outgoing, StoreError, Stored};
 use pushmesh_protocol::{LoginId, Partitions, TraceContext, message::Millis, name::Stream, wire};
 use pushmesh_telemetry::span;
@@ -16,24 +17,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use crate::{
+    answers::{Answer, Slot},
     metrics::{Door, Metrics},
     record::{Checked, Refused},
 };
-
-/// What became of a record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// Stored, now or before.
-    Accepted { login_id: Option<LoginId> },
-    /// Not stored, and never will be as it is.
-    Refused(Refused),
-    /// It may have been stored: to be said again, with this login id.
-    Unknown { reason: &'static str, retry_after: Duration, login_id: Option<LoginId> },
-}
-
-/// A record's place among the answers of its stream: taken before the record is read, so that a caller who doesn't
-/// read its answers is not read either, and so that answering never waits.
-pub type Slot = mpsc::OwnedPermit<(u64, Answer)>;
 
 struct Waiting {
     number: u64,
@@ -64,6 +51,8 @@ pub struct Limits {
     pub batch_max: usize,
     /// What an *unknown* asks its caller to wait.
     pub retry_after: Duration,
+    /// How long storing goes on at the end; what is not stored by then is answered *unknown*.
+    pub closing_within: Duration,
 }
 
 /// The two ends: the doors' and the task's.
@@ -95,7 +84,7 @@ impl Intake {
             Ok(checked) => checked,
             Err(refused) => {
                 self.metrics.refused(door, refused.field);
-                slot.send((number, Answer::Refused(refused)));
+                slot.answer(number, Answer::Refused(refused));
                 return;
             }
         };
@@ -123,7 +112,7 @@ impl Intake {
     fn unknown(&self, waiting: Waiting, reason: &'static str) {
         self.metrics.unknown(waiting.door);
         let answer = Answer::Unknown { reason, retry_after: self.retry_after, login_id: waiting.login_id };
-        waiting.slot.send((waiting.number, answer));
+        waiting.slot.answer(waiting.number, answer);
     }
 }
 
@@ -136,8 +125,15 @@ pub struct Gatherer {
 }
 
 impl Gatherer {
-    /// Stores until `stop`, then all that still waits: what comes later is told that we are stopping.
-    pub async fn run(mut self, stop: CancellationToken) {
+    /// Stores until `stop`, then all that still waits: what comes later is told that we are stopping. Once `closing`, a broker
+    /// that does not answer is not waited for as long as else.
+    pub async fn run(mut self, closing: CancellationToken, stop: CancellationToken) {
+        let within = self.limits.closing_within;
+        let given_up = async move {
+            closing.cancelled().await;
+            tokio::time::sleep(within).await;
+        };
+        let given_up = given_up.shared();
         let mut batch = Vec::with_capacity(self.limits.batch_max);
         loop {
             tokio::select! {
@@ -145,18 +141,24 @@ impl Gatherer {
                 () = stop.cancelled(), if !self.waiting.is_closed() => self.waiting.close(),
                 count = self.waiting.recv_many(&mut batch, self.limits.batch_max) => match count {
                     0 => return,
-                    _ => self.store(&mut batch).await,
+                    _ => self.store(&mut batch, given_up.clone()).await,
                 },
             }
         }
     }
 
-    async fn store(&self, batch: &mut Vec<Waiting>) {
+    async fn store(&self, batch: &mut Vec<Waiting>, given_up: impl Future<Output = ()>) {
         self.metrics.waiting.decrement(batch.len() as f64);
         self.metrics.batch_records.record(batch.len() as f64);
         let messages = batch.iter().map(|waiting| waiting.outgoing.clone()).collect();
         let begun = Instant::now();
-        let results = self.bus.store_all(&Stream::LOGIN, messages).await;
+        let results: Vec<Result<Stored, NotStored>> = tokio::select! {
+            biased;
+            results = self.bus.store_all(&Stream::LOGIN, messages) => {
+                results.into_iter().map(|result| result.map_err(NotStored::Refused)).collect()
+            }
+            () = given_up => batch.iter().map(|_| Err(NotStored::GivenUp)).collect(),
+        };
         self.metrics.store_seconds.record(begun.elapsed().as_secs_f64());
         assert_eq!(results.len(), batch.len(), "the bus answers each message");
         let mut first_error = None;
@@ -171,7 +173,7 @@ impl Gatherer {
         }
     }
 
-    fn answer(&self, waiting: Waiting, result: Result<Stored, StoreError>) {
+    fn answer(&self, waiting: Waiting, result: Result<Stored, NotStored>) {
         let Waiting { number, slot, login_id, door, .. } = waiting;
         let answer = match result {
             Ok(Stored { duplicate, .. }) => {
@@ -180,20 +182,32 @@ impl Gatherer {
             }
             Err(error) => {
                 self.metrics.unknown(door);
-                Answer::Unknown { reason: reason(&error), retry_after: self.limits.retry_after, login_id }
+                Answer::Unknown { reason: error.reason(), retry_after: self.limits.retry_after, login_id }
             }
         };
-        // A caller who has gone is not told; his record is stored all the same.
-        slot.send((number, answer));
+        slot.answer(number, answer);
     }
 }
 
-fn reason(error: &StoreError) -> &'static str {
-    match error {
-        StoreError::Full { .. } => "the mesh is full: LOGIN is at its limit",
-        StoreError::Outage { .. } => "the broker is away",
-        StoreError::HoldFull { .. } => "the broker is away, and what may be held for it is full",
-        _ => "the broker refused the record",
+/// Why a record may not have been stored.
+#[derive(Debug, thiserror::Error)]
+enum NotStored {
+    #[error(transparent)]
+    Refused(StoreError),
+    #[error("NATS did not answer while this instance was stopping")]
+    GivenUp,
+}
+
+impl NotStored {
+    /// For the caller.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Refused(StoreError::Full { .. }) => "the mesh is full: LOGIN is at its limit",
+            Self::Refused(StoreError::Outage { .. }) => "the broker is away",
+            Self::Refused(StoreError::HoldFull { .. }) => "the broker is away, and what may be held for it is full",
+            Self::Refused(_) => "the broker refused the record",
+            Self::GivenUp => "this instance is stopping, and the broker is away",
+        }
     }
 }
 

@@ -19,6 +19,7 @@
 //!
 //! Start reading at [`record`], then [`gather`]; [`service`] shows how they are put together.
 
+pub mod answers;
 pub mod config;
 pub mod gather;
 pub mod handlers;

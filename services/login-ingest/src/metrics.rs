@@ -17,7 +17,7 @@ pub enum Door {
 impl Door {
     const ALL: [Door; 3] = [Self::Grpc, Self::Http, Self::Bus];
 
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Grpc => "grpc",
             Self::Http => "http",

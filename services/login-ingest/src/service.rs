@@ -31,11 +31,11 @@ impl pushmesh_boot::Service for Service {
 
     async fn start(context: Context, config: Config) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new());
-        let (intake, gatherer) =
-            gathering(context.bus.clone(), context.mesh.partitions, config.limits(), Arc::clone(&metrics));
-        let stop = CancellationToken::new();
-        let storing = context.spawn_own("storing", gatherer.run(stop.clone()));
-        let service = Self { closing: CancellationToken::new(), readers: TaskTracker::new(), storing, stop };
+        let limits = config.limits(context.settings.shutdown.grace);
+        let (intake, gatherer) = gathering(context.bus.clone(), context.mesh.partitions, limits, Arc::clone(&metrics));
+        let (closing, stop) = (CancellationToken::new(), CancellationToken::new());
+        let storing = context.spawn_own("storing", gatherer.run(closing.clone(), stop.clone()));
+        let service = Self { closing, readers: TaskTracker::new(), storing, stop };
 
         let (reports, group) = (Filter::from(Subject::login_report()), QueueGroup::LOGIN_INGEST);
         let requests = context.bus.subscribe_group(reports, group).await?;
@@ -45,6 +45,7 @@ impl pushmesh_boot::Service for Service {
         let doorway = Doorway {
             intake,
             door: Arc::new(context.door(&config.door)?),
+            leeway: context.settings.auth.leeway,
             closing: service.closing.clone(),
             readers: service.readers.clone(),
             limits: config.stream_limits(),

@@ -1,18 +1,14 @@
 //! How it is put together.
 
-use std::sync::Arc;
-
-use pushmesh_boot::{Context, Contracts, MESSAGE_MAX_BYTES};
-use pushmesh_proto::v1::{calls_server::CallsServer, org_directory_server::OrgDirectoryServer};
+use pushmesh_boot::{Context, MESSAGE_MAX_BYTES};
+use pushmesh_proto::v1::org_directory_server::OrgDirectoryServer;
 use pushmesh_protocol::Token;
-use pushmesh_push::{Engine, Host};
+use pushmesh_push::PushService;
 
 use crate::{config::Config, departments::Departments, handlers::directory::Grpc};
 
 /// The running service.
-pub struct Service {
-    engine: Engine,
-}
+pub struct Service(PushService);
 
 impl pushmesh_boot::Service for Service {
     const NAME: &'static str = "org-push";
@@ -24,29 +20,15 @@ impl pushmesh_boot::Service for Service {
     }
 
     async fn start(context: Context, config: Config) -> anyhow::Result<Self> {
-        let host =
-            Host { bus: context.bus.clone(), membership: context.membership.clone(), mesh: context.mesh.clone() };
-        let kind = Arc::new(Departments::new(&config));
-        let engine = Engine::start(host, kind, config.engine.clone()).await?;
-        let (mut known, reading) = (engine.calls_known(), context.latch("the calls are still being read"));
-        context.spawn("calls-known", async move {
-            // The engine's end is the process's.
-            let _ = known.wait_for(|known| *known).await;
-            drop(reading);
+        let kind = Departments::new(&config);
+        let running = PushService::start(context, kind, config.engine, &config.door, |contracts, directory| {
+            let directory = OrgDirectoryServer::new(Grpc(directory));
+            contracts.with(directory.max_decoding_message_size(MESSAGE_MAX_BYTES))
         });
-
-        let door = context.door(&config.door)?;
-        let directory = OrgDirectoryServer::new(Grpc(engine.directory(door.clone())));
-        let calls = CallsServer::new(engine.calls(door));
-        let contracts = Contracts::new(pushmesh_proto::DESCRIPTORS)
-            .with(directory.max_decoding_message_size(MESSAGE_MAX_BYTES))
-            .with(calls.max_decoding_message_size(MESSAGE_MAX_BYTES));
-        context.serve_grpc(&config.door, contracts, None).await?;
-        Ok(Self { engine })
+        Ok(Self(running.await?))
     }
 
-    /// Every partition is handed over.
     async fn drain(self) {
-        self.engine.drain().await;
+        self.0.drain().await;
     }
 }

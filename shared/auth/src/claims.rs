@@ -35,6 +35,13 @@ pub struct Backend {
     pub expires: Millis,
 }
 
+/// Whom a good token speaks for, where a door takes both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    Client(Client),
+    Backend(Backend),
+}
+
 /// A token's payload before it is checked. A claim that stands twice is refused by serde.
 #[derive(Deserialize)]
 pub(crate) struct Payload {
@@ -59,7 +66,26 @@ impl Payload {
         })
     }
 
+    /// The audience tells. A token for both is a client's: the lesser right.
+    pub(crate) fn identity(&self, config: &Config, now: Millis) -> Result<Identity, AuthError> {
+        let is_for = |audience: &String| match &self.aud {
+            Some(Value::String(one)) => one == audience,
+            Some(Value::Array(all)) => all.iter().any(|one| one == audience),
+            _ => false,
+        };
+        if !is_for(&config.client_audience) && is_for(&config.backend_audience) {
+            Ok(Identity::Backend(self.any_backend(config, now)?))
+        } else {
+            Ok(Identity::Client(self.client(config, now)?))
+        }
+    }
+
     pub(crate) fn backend(&self, config: &Config, needed: Scope, now: Millis) -> Result<Backend, AuthError> {
+        let backend = self.any_backend(config, now)?;
+        if backend.scopes.contains(&needed) { Ok(backend) } else { Err(AuthError::Scope { needed }) }
+    }
+
+    fn any_backend(&self, config: &Config, now: Millis) -> Result<Backend, AuthError> {
         let expires = self.common(config, &config.backend_audience, now)?;
         let name = token("sub", required("sub", &self.sub)?)?;
         let scopes: Vec<_> = match &self.scope {
@@ -68,7 +94,7 @@ impl Payload {
                 text("scope", scope)?.split_ascii_whitespace().filter_map(|word| word.parse().ok()).collect()
             }
         };
-        if scopes.contains(&needed) { Ok(Backend { name, scopes, expires }) } else { Err(AuthError::Scope { needed }) }
+        Ok(Backend { name, scopes, expires })
     }
 
     fn common(&self, config: &Config, audience: &str, now: Millis) -> Result<Millis, AuthError> {

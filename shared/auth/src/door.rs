@@ -6,7 +6,12 @@ use axum::http::HeaderMap;
 use pushmesh_protocol::Token;
 use tonic::metadata::MetadataMap;
 
-use crate::{claims::Backend, error::AuthError, scope::Scope, verifier::Verifier};
+use crate::{
+    claims::{Backend, Identity},
+    error::AuthError,
+    scope::Scope,
+    verifier::Verifier,
+};
 
 /// Checks who calls. Cheap to clone.
 #[derive(Clone)]
@@ -43,16 +48,34 @@ impl Door {
         self.admit(headers.get("authorization").map(|value| value.to_str().unwrap_or_default()), scope)
     }
 
-    fn admit(&self, header: Option<&str>, scope: Scope) -> Result<Backend, AuthError> {
-        let Some(header) = header else {
-            return if self.insecure_local { Ok(anybody()) } else { Err(AuthError::Missing) };
-        };
-        let (scheme, token) = header.trim().split_once(' ').ok_or(AuthError::Missing)?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(AuthError::Missing);
-        }
-        self.verifier.backend(token.trim(), scope)
+    /// Whoever it is, client or backend, by gRPC metadata; what he may do is the caller's to check.
+    pub fn who(&self, metadata: &MetadataMap) -> Result<Identity, AuthError> {
+        self.identity(metadata.get("authorization").map(|value| value.to_str().unwrap_or_default()))
     }
+
+    /// Whoever it is, client or backend, by HTTP headers; what he may do is the caller's to check.
+    pub fn who_http(&self, headers: &HeaderMap) -> Result<Identity, AuthError> {
+        self.identity(headers.get("authorization").map(|value| value.to_str().unwrap_or_default()))
+    }
+
+    fn identity(&self, header: Option<&str>) -> Result<Identity, AuthError> {
+        match header {
+            None if self.insecure_local => Ok(Identity::Backend(anybody())),
+            header => self.verifier.identity(bearer(header)?),
+        }
+    }
+
+    fn admit(&self, header: Option<&str>, scope: Scope) -> Result<Backend, AuthError> {
+        match header {
+            None if self.insecure_local => Ok(anybody()),
+            header => self.verifier.backend(bearer(header)?, scope),
+        }
+    }
+}
+
+fn bearer(header: Option<&str>) -> Result<&str, AuthError> {
+    let (scheme, token) = header.and_then(|header| header.trim().split_once(' ')).ok_or(AuthError::Missing)?;
+    if scheme.eq_ignore_ascii_case("bearer") { Ok(token.trim()) } else { Err(AuthError::Missing) }
 }
 
 fn anybody() -> Backend {

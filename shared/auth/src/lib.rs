@@ -20,7 +20,7 @@ mod mint;
 mod scope;
 mod verifier;
 
-pub use claims::{Backend, Client, TOKEN_MAX_BYTES};
+pub use claims::{Backend, Client, Identity, TOKEN_MAX_BYTES};
 pub use config::{Config, LEEWAY_MAX};
 pub use door::{Door, DoorError};
 pub use error::AuthError;

@@ -13,15 +13,20 @@ pub enum Scope {
     CallWrite,
     /// `push:write`: push to a user.
     PushWrite,
+    /// `room:write`: send into rooms in anybody's name, and keep order there: state, roles, mutes, kicks, notes.
+    RoomWrite,
+    /// `room:read`: what rooms are like, and who is online.
+    RoomRead,
 }
 
 /// The text is no [`Scope`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("is no scope; expected login:write, directory:write, call:write or push:write")]
+#[error("is no scope; expected login:write, directory:write, call:write, push:write, room:write or room:read")]
 pub struct ScopeError;
 
 impl Scope {
-    pub const ALL: [Self; 4] = [Self::LoginWrite, Self::DirectoryWrite, Self::CallWrite, Self::PushWrite];
+    pub const ALL: [Self; 6] =
+        [Self::LoginWrite, Self::DirectoryWrite, Self::CallWrite, Self::PushWrite, Self::RoomWrite, Self::RoomRead];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -29,6 +34,8 @@ impl Scope {
             Self::DirectoryWrite => "directory:write",
             Self::CallWrite => "call:write",
             Self::PushWrite => "push:write",
+            Self::RoomWrite => "room:write",
+            Self::RoomRead => "room:read",
         }
     }
 }

@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use pushmesh_protocol::message::Millis;
 
 use crate::{
-    claims::{Backend, Client},
+    claims::{Backend, Client, Identity},
     config::Config,
     error::AuthError,
     keys::{KeySet, LoadError},
@@ -75,6 +75,12 @@ impl Verifier {
     /// A backend's token that has the scope `needed`.
     pub fn backend(&self, token: &str, needed: Scope) -> Result<Backend, AuthError> {
         self.backend_at(token, needed, now())
+    }
+
+    /// A client's token, or a backend's with whatever scopes.
+    pub fn identity(&self, token: &str) -> Result<Identity, AuthError> {
+        self.look();
+        self.0.keys.load().open(token)?.identity(&self.0.config, now())
     }
 
     /// [`Verifier::client`] at the time `now`.

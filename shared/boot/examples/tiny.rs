@@ -1,13 +1,16 @@
 //! The smallest whole service: one door, one latch, and ways to go wrong. What boot's tests run.
 
 use std::{
+    convert::Infallible,
     process::ExitCode,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use axum::{Router, routing::post};
+use axum::{Router, body::Body, routing::post};
+use futures_util::stream::repeat;
 use pushmesh_boot::{Context, Contracts, DoorConfig, FieldError, Latch, Service, ServiceConfig};
+use pushmesh_membership::{Lease, PartitionWork};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +25,8 @@ struct Config {
     drain_takes: Duration,
     /// Refuses to start. Default false.
     refuse: bool,
+    /// Takes partitions, and works on them until told to stop. Default false.
+    own: bool,
     /// Sends what it may not, where permissions are restricted. Default false.
     overreach: bool,
     /// At most 9. Default 1.
@@ -30,7 +35,14 @@ struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { door: DoorConfig::default(), drain_takes: Duration::ZERO, refuse: false, overreach: false, number: 1 }
+        Self {
+            door: DoorConfig::default(),
+            drain_takes: Duration::ZERO,
+            refuse: false,
+            own: false,
+            overreach: false,
+            number: 1,
+        }
     }
 }
 
@@ -40,6 +52,14 @@ impl ServiceConfig for Config {
             return Err(FieldError::new("number", format!("is {}; must be at most 9", self.number)));
         }
         Ok(())
+    }
+}
+
+struct Waiting;
+
+impl PartitionWork for Waiting {
+    async fn run(self: Arc<Self>, lease: Lease) {
+        lease.released().await;
     }
 }
 
@@ -58,6 +78,9 @@ impl Service for Tiny {
         if config.overreach {
             let stranger = pushmesh_protocol::name::Subject::login_report();
             ctx.bus.publish(stranger, "x".into()).await?;
+        }
+        if config.own {
+            ctx.membership.own(ctx.mesh.partitions, Arc::new(Waiting));
         }
         let door = ctx.door(&config.door)?;
         let held: Arc<Mutex<Option<Latch>>> = Arc::default();
@@ -78,6 +101,10 @@ impl Service for Tiny {
                 post(async move || *held.lock().expect("not poisoned") = Some(latching.latch("told to be not ready"))),
             )
             .route("/unlatch", post(async move || drop(unheld.lock().expect("not poisoned").take())))
+            // Answers without having read what is sent.
+            .route("/early", post(async || "no need to go on"))
+            // Never ends.
+            .route("/endless", post(async || Body::from_stream(repeat(Ok::<_, Infallible>([b'x'; 1024].as_slice())))))
             .route("/fail", post(async move || failing.fail(anyhow::anyhow!("told to fail"))))
             .route("/panic", post(async move || panicking.spawn("panicking", async { panic!("told to panic") })));
         ctx.serve_grpc(&config.door, Contracts::new(&[]), Some(extra)).await?;

@@ -11,11 +11,13 @@ use std::{
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use pushmesh_config::{ConfigError, Layers};
 use pushmesh_telemetry::Telemetry;
+use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     REVISION, VERSION,
     error::{BootError, chain},
+    reload::Reloader,
     run::{Control, fresh_instance, run},
     service::Service,
     settings::Settings,
@@ -42,10 +44,15 @@ pub fn main_with_args<S: Service>(args: impl IntoIterator<Item = OsString>) -> E
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
-    let settings = match load::<S>(&matches) {
+    let settings = match read::<S>(&matches) {
         Ok(settings) => settings,
         Err(error) => return fail(S::NAME, &BootError::from(error)),
     };
+    let as_read = match serde_json::to_value(&settings) {
+        Ok(values) => values,
+        Err(error) => return fail(S::NAME, &BootError::Config(error.to_string())),
+    };
+    let settings = named::<S>(settings);
     if matches.get_flag("print-schema") {
         return print(&format!("{:#}\n", pushmesh_config::schema::<Settings<S::Config>>()));
     }
@@ -59,7 +66,7 @@ pub fn main_with_args<S: Service>(args: impl IntoIterator<Item = OsString>) -> E
         return print("configuration is good\n");
     }
     let ready_file = matches.get_one::<PathBuf>("ready-file").cloned();
-    match process::<S>(settings, ready_file) {
+    match process::<S>(settings, ready_file, matches, as_read) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(S::NAME, &error),
     }
@@ -73,6 +80,7 @@ fn command<S: Service>() -> Command {
         .version(version)
         .after_help(format!(
             "Configuration: defaults < --config < PUSHMESH_TABLE__KEY=… < --set table.key=…\n\
+             Signals: TERM or INT drains, a second one stops; HUP reads keys and log level again\n\
              Exit codes: 0 clean, 1 fatal, 2 usage, 69 a dependency is unavailable, 78 bad configuration\n\n\
              Example: {} --config {0}.toml --set nats.url=nats://127.0.0.1:4222",
             S::NAME
@@ -105,7 +113,8 @@ fn command<S: Service>() -> Command {
         )
 }
 
-fn load<S: Service>(matches: &ArgMatches) -> Result<Settings<S::Config>, ConfigError> {
+/// The settings, all layers together, and good.
+pub(crate) fn read<S: Service>(matches: &ArgMatches) -> Result<Settings<S::Config>, ConfigError> {
     let mut layers = Layers::new();
     if let Some(path) = matches.get_one::<PathBuf>("config") {
         layers = layers.file(Path::new(path))?;
@@ -117,29 +126,40 @@ fn load<S: Service>(matches: &ArgMatches) -> Result<Settings<S::Config>, ConfigE
     for assignment in matches.get_many::<String>("set").into_iter().flatten() {
         layers = layers.set(assignment)?;
     }
-    let mut settings: Settings<S::Config> = layers.load()?;
+    let settings: Settings<S::Config> = layers.load()?;
     settings.validate()?;
-    let name = S::member_name(&settings.service);
-    settings.mesh.instance.get_or_insert_with(|| fresh_instance(&name));
     Ok(settings)
 }
 
-fn process<S: Service>(settings: Settings<S::Config>, ready_file: Option<PathBuf>) -> Result<(), BootError> {
+fn named<S: Service>(mut settings: Settings<S::Config>) -> Settings<S::Config> {
+    let name = S::member_name(&settings.service);
+    settings.mesh.instance.get_or_insert_with(|| fresh_instance(&name));
+    settings
+}
+
+fn process<S: Service>(
+    settings: Settings<S::Config>,
+    ready_file: Option<PathBuf>,
+    matches: ArgMatches,
+    as_read: Value,
+) -> Result<(), BootError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| BootError::Fatal(anyhow::Error::from(error).context("can't start the runtime")))?;
     let ended = runtime.block_on(async {
         let service = S::member_name(&settings.service);
-        let instance = settings.mesh.instance.clone().expect("load has named the instance");
+        let instance = settings.mesh.instance.clone().expect("the instance is named");
         let telemetry = pushmesh_telemetry::init(&settings.telemetry, service.as_str(), instance.as_str())
             .map_err(|error| BootError::Config(chain(&error)))?;
         log_panics();
         tokio::spawn(upkeep(telemetry.clone()));
         let shutdown = Shutdown::new();
-        listen_to_signals(shutdown.clone()).map_err(|error| BootError::Fatal(error.into()))?;
+        let (reloader, keys) = Reloader::new(matches, as_read, telemetry.clone());
+        listen_to_signals::<S>(shutdown.clone(), reloader).map_err(|error| BootError::Fatal(error.into()))?;
         tracing::info!(version = VERSION, revision = REVISION, "{} starts", S::NAME);
-        let control = Control { shutdown, ready: None, ready_file, telemetry: Some(telemetry.clone()) };
+        let control =
+            Control { shutdown, ready: None, ready_file, telemetry: Some(telemetry.clone()), keys: Some(keys) };
         let ended = match tokio::spawn(run::<S>(settings, control)).await {
             Ok(ended) => ended,
             // Logged by the hook.
@@ -153,13 +173,19 @@ fn process<S: Service>(settings: Settings<S::Config>, ready_file: Option<PathBuf
     ended
 }
 
-fn listen_to_signals(shutdown: Shutdown) -> std::io::Result<()> {
+fn listen_to_signals<S: Service>(shutdown: Shutdown, reloader: Reloader) -> std::io::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    // Unhandled it would end the process at once.
+    let mut hang_up = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         loop {
             tokio::select! {
                 Some(()) = terminate.recv() => tracing::info!("SIGTERM"),
                 Some(()) = interrupt.recv() => tracing::info!("SIGINT"),
+                Some(()) = hang_up.recv() => {
+                    reloader.reload::<S>();
+                    continue;
+                }
                 else => return,
             }
             shutdown.signal();

@@ -3,12 +3,13 @@
 use std::convert::Infallible;
 
 use anyhow::Context as _;
-use axum::response::IntoResponse;
+use axum::{extract::Request, middleware::map_request, response::IntoResponse};
+use futures_util::StreamExt;
 use pushmesh_protocol::Token;
 use tokio_util::sync::CancellationToken;
 use tonic::{
     body::Body,
-    codegen::{Service, http::Request},
+    codegen::{Service, http},
     server::NamedService,
     service::Routes,
 };
@@ -42,7 +43,7 @@ impl Contracts {
     #[must_use]
     pub fn with<S>(mut self, service: S) -> Self
     where
-        S: Service<Request<Body>, Error = Infallible> + NamedService + Clone + Send + Sync + 'static,
+        S: Service<http::Request<Body>, Error = Infallible> + NamedService + Clone + Send + Sync + 'static,
         S::Response: IntoResponse,
         S::Future: Send + 'static,
     {
@@ -52,7 +53,8 @@ impl Contracts {
     }
 
     /// All of them with health and reflection. Health mirrors readiness until `drain` is cancelled, under the empty name, the
-    /// `service`'s and each contract's; then it is not serving, and who watches it is told so and let go, that no drain waits for him.
+    /// `service`'s and each contract's; then it is not serving, who watches it is told so and let go, and reflection's streams
+    /// end with what was asked by then: no drain waits for them.
     pub(crate) async fn into_router(
         self,
         service: &Token,
@@ -69,12 +71,13 @@ impl Contracts {
             ["", service.as_str()].iter().chain(&self.names).map(|name| (*name).to_owned()).collect();
         let mut reporter = HealthReporter::new();
         tell(&reporter, &names, readiness.is_ready()).await;
-        let router = self
-            .routes
-            .add_service(HealthServer::new(HealthService::from_health_reporter(reporter.clone())))
+        let ending = drain.clone();
+        let ours = Routes::new(HealthServer::new(HealthService::from_health_reporter(reporter.clone())))
             .add_service(reflection().build_v1().context("malformed gRPC descriptors")?)
             .add_service(reflection().build_v1alpha().context("malformed gRPC descriptors")?)
-            .into_axum_router();
+            .into_axum_router()
+            .layer(map_request(move |request: Request| std::future::ready(ending_by(request, &ending))));
+        let router = self.routes.into_axum_router().merge(ours.reset_fallback());
         let mirroring = async move {
             loop {
                 let ready = readiness.is_ready();
@@ -92,6 +95,12 @@ impl Contracts {
         };
         Ok((router, mirroring))
     }
+}
+
+// A caller who keeps his stream of questions open asks none any more.
+fn ending_by(request: Request, end: &CancellationToken) -> Request {
+    let end = end.clone().cancelled_owned();
+    request.map(|body| axum::body::Body::from_stream(body.into_data_stream().take_until(end)))
 }
 
 async fn tell(reporter: &HealthReporter, names: &[String], ready: bool) {

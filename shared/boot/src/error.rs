@@ -10,6 +10,9 @@ pub enum BootError {
     /// Exit code 69: it is away past its deadline.
     #[error("{dependency} is unavailable: {reason}")]
     Unavailable { dependency: &'static str, reason: String },
+    /// Exit code 69: NATS was away at the end.
+    #[error("drained, but NATS is unavailable: nothing is lost, others take over as after a crash")]
+    Unheard,
     /// Exit code 1.
     #[error("{0:#}")]
     Fatal(anyhow::Error),
@@ -23,7 +26,7 @@ impl BootError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) => 78,
-            Self::Unavailable { .. } => 69,
+            Self::Unavailable { .. } | Self::Unheard => 69,
             Self::Fatal(_) | Self::CutOff(_) => 1,
         }
     }

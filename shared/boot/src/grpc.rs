@@ -1,6 +1,6 @@
 //! gRPC doors: health, reflection and limits, the same at every service, and HTTP routes beside them on the same port.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, pin::pin, time::Duration};
 
 use anyhow::Context as _;
 use pushmesh_protocol::metric::boot as names;
@@ -27,12 +27,27 @@ pub const HEADERS_MAX_BYTES: u32 = 16 * 1024;
 const KEEPALIVE: Duration = Duration::from_secs(20);
 
 impl Context {
-    /// Serves `contracts` with health (mirrors readiness) and reflection, and the HTTP routes `extra` on the same port. Announced as `grpc`. On `drain` it takes no new connection or call, and finishes those begun.
+    /// Serves `contracts` with health (mirrors readiness) and reflection, and the HTTP routes `extra` on the same port.
+    /// Announced as `grpc`. Each request's extensions hold its [`Caller`](crate::Caller).
+    ///
+    /// On `drain` it takes no new connection or call, and finishes those begun: for half of the grace period, so that no
+    /// caller who neither reads nor goes holds up the rest of the drain; then their connections are cut.
     pub async fn serve_grpc(
         &self,
         door: &DoorConfig,
         contracts: Contracts,
         extra: Option<axum::Router>,
+    ) -> anyhow::Result<SocketAddr> {
+        self.serve_many(door, contracts, extra, CONNECTIONS_MAX).await
+    }
+
+    /// [`serve_grpc`](Self::serve_grpc) for as many connections at a time: for doors that clients come to themselves.
+    pub async fn serve_many(
+        &self,
+        door: &DoorConfig,
+        contracts: Contracts,
+        extra: Option<axum::Router>,
+        connections_max: usize,
     ) -> anyhow::Result<SocketAddr> {
         // Also refuses a door that is open to strangers, whether the service checks tokens or not.
         self.door(door)?;
@@ -54,7 +69,8 @@ impl Context {
             refused: metric::counter_with(&names::DOOR_REFUSED, &labels),
             errors: metric::counter_with(&names::DOOR_ACCEPT_ERRORS, &labels),
         };
-        let (incoming, accepting) = connections(listener, CONNECTIONS_MAX, counters, drain.clone());
+        let cut = self.shutdown().stop.child_token();
+        let (incoming, accepting) = connections(listener, connections_max, counters, drain.clone(), cut.clone());
         self.spawn("grpc-accept", accepting);
 
         let server = Server::builder()
@@ -64,10 +80,23 @@ impl Context {
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
             .add_routes(routes)
-            .serve_with_incoming_shutdown(incoming, drain.cancelled_owned());
-        let life = self.life.clone();
+            .serve_with_incoming_shutdown(incoming, drain.clone().cancelled_owned());
+        let (life, within) = (self.life.clone(), self.settings.shutdown.grace / 2);
         self.spawn("grpc-serve", async move {
-            if let Err(error) = server.await {
+            let mut server = pin!(server);
+            let overdue = async {
+                drain.cancelled().await;
+                tokio::time::sleep(within).await;
+            };
+            let ended = tokio::select! {
+                ended = &mut server => ended,
+                () = overdue => {
+                    tracing::warn!(?within, "calls at a door did not end in time: their connections are cut");
+                    cut.cancel();
+                    server.await
+                }
+            };
+            if let Err(error) = ended {
                 life.fail(anyhow::Error::from(error).context("a gRPC door broke"));
             }
         });

@@ -6,7 +6,9 @@
 //! Guarantees: a service is ready when every [`Latch`] is dropped, and at no other time. The end goes in one order, within the
 //! grace period: not ready, `drain` token, [`Service::drain`], tracked tasks, leaving the mesh, draining NATS, the last
 //! spans. The end of the grace period or a second signal cancels `stop`, and the process ends at once.
-//! Exit codes: 0 clean, 1 fatal, 2 usage, 69 a dependency is away past its deadline, 78 bad configuration.
+//! Exit codes: 0 clean, 1 fatal, 2 usage, 69 a dependency is away past its deadline, or NATS at the end, 78 bad configuration.
+//! A door's answers reach whoever reads them: a connection is never reset under a caller who still writes.
+//! SIGHUP reads the settings again: keys and log level change at once, the rest is named and waits for the next start.
 //!
 //! Deliberately not here: what a service does, restarts (a supervisor's work), metrics of services.
 //!
@@ -15,17 +17,20 @@
 mod accept;
 mod admin;
 mod cli;
+mod connection;
 mod context;
 mod contracts;
 mod error;
 mod grpc;
 mod readiness;
+mod reload;
 mod run;
 mod service;
 mod settings;
 mod shutdown;
 
 pub use cli::{main, main_with_args};
+pub use connection::Caller;
 pub use context::Context;
 pub use contracts::Contracts;
 pub use error::BootError;

@@ -12,10 +12,14 @@ use std::{
 use anyhow::Context as _;
 use pushmesh_auth::Verifier;
 use pushmesh_bus::{Bus, MeshInfoError, mesh_info};
-use pushmesh_membership::{Me, Membership, Tuning};
+use pushmesh_membership::{Me, Membership, Parting, Tuning};
 use pushmesh_protocol::{Instance, Token, message::MeshInfo, metric::boot as names};
 use pushmesh_telemetry::{Telemetry, metric};
-use tokio::{net::TcpListener, sync::oneshot, time::Instant};
+use tokio::{
+    net::TcpListener,
+    sync::{oneshot, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -49,13 +53,15 @@ pub struct Control {
     pub ready_file: Option<PathBuf>,
     /// The process's telemetry: what the admin port shows and sets.
     pub telemetry: Option<Telemetry>,
+    /// At each change the key file is read again, if it changed.
+    pub keys: Option<watch::Receiver<()>>,
 }
 
 /// Runs a service until `control.shutdown` or a fatal error, and ends it in order. Handles no signal and sets up no telemetry:
 /// several services may run in one process.
 pub async fn run<S: Service>(settings: Settings<S::Config>, control: Control) -> Result<(), BootError> {
     settings.validate()?;
-    let Control { shutdown, ready, ready_file, telemetry } = control;
+    let Control { shutdown, ready, ready_file, telemetry, keys } = control;
     // Tokens of its own: it may share the caller's with other services, which its end is none of the business of.
     let shutdown = Shutdown { drain: shutdown.drain.child_token(), stop: shutdown.stop.child_token() };
     let _nothing_outlives_us = shutdown.stop.clone().drop_guard();
@@ -100,6 +106,9 @@ pub async fn run<S: Service>(settings: Settings<S::Config>, control: Control) ->
     };
     drop(starting);
     ctx.spawn("readiness", announce_when_ready(life.clone(), ready, ready_file, ready_gauge));
+    if let Some(keys) = keys {
+        ctx.spawn("keys", look_at_keys(ctx.auth.clone(), keys, shutdown.drain.clone()));
+    }
 
     shutdown.drain.cancelled().await;
     tracing::info!(grace = ?settings.shutdown.grace, "draining");
@@ -107,11 +116,13 @@ pub async fn run<S: Service>(settings: Settings<S::Config>, control: Control) ->
     let drained = async {
         running.drain().await;
         life.tasks_ended().await;
-        ctx.membership.leave().await;
-        ctx.bus.drain().await;
+        say_goodbye(&ctx).await
     };
     let ended = tokio::select! {
-        () = drained => Ok(()),
+        parting = drained => match parting {
+            Parting::InOrder => Ok(()),
+            Parting::Unheard => Err(BootError::Unheard),
+        },
         () = shutdown.stop.cancelled() => Err(BootError::CutOff("a second signal came")),
         () = tokio::time::sleep(settings.shutdown.grace) => Err(BootError::CutOff("the grace period is over")),
     };
@@ -291,12 +302,25 @@ async fn write_doors(path: &std::path::Path, doors: &Doors) -> anyhow::Result<()
 
 async fn leave(ctx: &Context, within: Duration) {
     ctx.shutdown().drain.cancel();
-    let left = tokio::time::timeout(within, async {
-        ctx.membership.leave().await;
-        ctx.bus.drain().await;
-    });
-    if left.await.is_err() {
+    if tokio::time::timeout(within, say_goodbye(ctx)).await.is_err() {
         tracing::warn!(?within, "could not leave the mesh in order");
+    }
+}
+
+async fn say_goodbye(ctx: &Context) -> Parting {
+    let parting = ctx.membership.leave().await;
+    // What a lost connection still holds is held for nobody.
+    if ctx.bus.health().borrow().connected {
+        ctx.bus.drain().await;
+    }
+    parting
+}
+
+async fn look_at_keys(auth: Verifier, mut keys: watch::Receiver<()>, end: CancellationToken) {
+    while let Some(Ok(())) = end.run_until_cancelled(keys.changed()).await {
+        if let Err(error) = auth.refresh() {
+            tracing::error!(error = chain(&error), "the key file is bad: the old keys stay in use");
+        }
     }
 }
 

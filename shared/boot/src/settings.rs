@@ -70,7 +70,7 @@ pub struct MeshConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct ShutdownConfig {
     /// How long draining may take after the first signal before everything is dropped: 100ms to 1h. Default "25s": within
-    /// Kubernetes' 30 s.
+    /// Kubernetes' 30 s. Calls under way at a gRPC door have half of it.
     #[serde(with = "pushmesh_config::duration")]
     #[schemars(with = "pushmesh_config::DurationText")]
     pub grace: Duration,

@@ -15,6 +15,9 @@ pub struct Options {
     pub monitor_port: Option<u16>,
     /// How often what was acknowledged is synced to disk: "always" or a duration. Default "1s".
     pub sync_interval: String,
+    /// Bytes that the bounds of all streams on file may add up to. Default 64 GiB: without a figure the server takes three
+    /// quarters of what is free on the disk, and refuses a mesh on a disk that its streams would never fill.
+    pub max_file_store: u64,
     /// The server's name; must be unique in a cluster. Default "pushmesh".
     pub name: String,
     /// Default none: a server alone.
@@ -43,6 +46,7 @@ impl Options {
             port: 0,
             monitor_port: None,
             sync_interval: "1s".to_owned(),
+            max_file_store: 64 << 30,
             name: "pushmesh".to_owned(),
             cluster: None,
             extra: String::new(),
@@ -52,7 +56,7 @@ impl Options {
 
     /// The configuration file.
     pub(crate) fn render(&self, port: u16) -> String {
-        let Self { host, name, sync_interval, extra, .. } = self;
+        let Self { host, name, sync_interval, max_file_store, extra, .. } = self;
         let mut text = format!(
             "server_name: {name:?}\n\
              listen: \"{host}:{port}\"\n\
@@ -63,7 +67,8 @@ impl Options {
              ping_max: 2\n\
              lame_duck_duration: \"30s\"\n\
              lame_duck_grace_period: \"1s\"\n\
-             jetstream {{\n  store_dir: {store:?}\n  sync_interval: {sync_interval:?}\n}}\n",
+             jetstream {{\n  store_dir: {store:?}\n  sync_interval: {sync_interval:?}\n  \
+             max_file_store: {max_file_store}\n}}\n",
             store = self.store_dir.join("data"),
         );
         let push = |text: &mut String, line: std::fmt::Arguments<'_>| {

@@ -26,6 +26,9 @@ pub(crate) mod subject {
     pub(crate) fn direct_last(stream: &Stream, subject: &str) -> String {
         format!("$JS.API.DIRECT.GET.{stream}.{subject}")
     }
+    pub(crate) fn direct_get(stream: &Stream) -> String {
+        format!("$JS.API.DIRECT.GET.{stream}")
+    }
     pub(crate) fn consumer_create(stream: &Stream, consumer: &str, filter: &str) -> String {
         format!("$JS.API.CONSUMER.CREATE.{stream}.{consumer}.{filter}")
     }
@@ -63,7 +66,14 @@ pub(crate) mod code {
     pub(crate) const WRONG_LAST_SEQUENCE_CONSTANT: u64 = 10164;
     /// The stream could not store it: mostly because it is full.
     pub(crate) const STORE_FAILED: u64 = 10077;
+    /// Less memory, or storage, is left than a stream's bound.
+    pub(crate) const MEMORY_EXCEEDED: u64 = 10028;
+    pub(crate) const STORAGE_EXCEEDED: u64 = 10047;
     pub(crate) const CONSUMER_EXISTS: u64 = 10148;
+    /// One of the messages of an atomic batch has an id that the stream has already.
+    pub(crate) const BATCH_HAS_DUPLICATE: u64 = 10201;
+    pub(crate) const BATCH_INCOMPLETE: u64 = 10176;
+    pub(crate) const BATCHES_TOO_MANY: u64 = 10210;
     pub(crate) const CONSUMER_NAME_IN_USE: u64 = 10013;
 }
 

@@ -31,6 +31,14 @@ impl Address {
         }
     }
 
+    /// How this address is reached, as api calls it.
+    pub(crate) fn transport(&self) -> &'static str {
+        match self {
+            Self::WebSocket { .. } => "ws",
+            Self::Tcp { .. } => "tcp",
+        }
+    }
+
     /// What a comet says instead of itself: a whole address, or `host:port` reached in the same way as this one.
     pub(crate) fn instead(&self, said: &str) -> Result<Self, AddressError> {
         if said.contains("://") {

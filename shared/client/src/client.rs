@@ -1,13 +1,16 @@
 //! The handle and the events of one client.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use pushmesh_protocol::{
-    Payload, PushId,
-    frame::{APP_CODE_MIN, Calls, Error},
+    Payload, PushId, RoomId,
+    frame::{APP_CODE_MIN, Calls, Error, RoomPosition},
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -16,11 +19,14 @@ use crate::{
     core::{Ask, Asker, Core},
     event::Event,
     options::Options,
-    task::{Command, Task},
+    rooms::RoomCounts,
+    task::{Command, Task, random},
 };
 
 /// Commands that may wait; whoever gives one more waits.
 const COMMANDS: usize = 64;
+/// How long [`Client::logout`] waits: the 2 s that a comet has to close, and one for what is being written before.
+const LOGOUT_WITHIN: Duration = Duration::from_secs(3);
 
 /// The handle of one connected device; clones are the same client.
 ///
@@ -30,7 +36,7 @@ pub struct Client {
     commands: mpsc::Sender<Command>,
     stop: CancellationToken,
     counts: Arc<Counts>,
-    ask_timeout: std::time::Duration,
+    ask_timeout: Duration,
 }
 
 /// What happens to a client, in order. Dropping it closes the client.
@@ -44,7 +50,7 @@ pub enum AskError {
     #[error("not connected; ask again after the next login")]
     NotConnected,
     #[error("no answer within {0:?}")]
-    Timeout(std::time::Duration),
+    Timeout(Duration),
     #[error("refused: {}", .0.message)]
     Refused(Error),
     #[error("256 questions wait for their answers already")]
@@ -66,6 +72,12 @@ pub struct Stats {
     pub transmissions: u64,
     /// Those of them that had been seen before, and so were not shown.
     pub duplicates: u64,
+    /// Items of rooms that were shown.
+    pub room_items: u64,
+    /// Items of rooms that had been seen before, and so were not shown.
+    pub room_duplicates: u64,
+    /// JOINs sent because something of a room was missed on a living connection.
+    pub room_recoveries: u64,
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +85,17 @@ pub(crate) struct Counts {
     pub logins: AtomicU64,
     pub transmissions: AtomicU64,
     pub duplicates: AtomicU64,
+    room_items: AtomicU64,
+    room_duplicates: AtomicU64,
+    room_recoveries: AtomicU64,
+}
+
+impl Counts {
+    pub fn told(&self, rooms: &RoomCounts) {
+        self.room_items.store(rooms.items, Relaxed);
+        self.room_duplicates.store(rooms.repeated, Relaxed);
+        self.room_recoveries.store(rooms.recoveries, Relaxed);
+    }
 }
 
 impl Client {
@@ -86,10 +109,11 @@ impl Client {
         let (stop, counts) = (CancellationToken::new(), Arc::new(Counts::default()));
         let client = Client { commands, stop: stop.clone(), counts: counts.clone(), ask_timeout: options.ask_timeout };
         let task = Task {
-            core: Core::new(options.auto_ack, options.resume.clone(), counts),
+            core: Core::new(options.auto_ack, options.resume.clone(), counts, random().to_bits()),
             options,
             commands: orders,
             unattended: false,
+            candidates: Default::default(),
             events: told,
             stop,
             token: None,
@@ -118,6 +142,27 @@ impl Client {
         self.ask(Ask::App { code, data: data.into() }, Asker::App).await
     }
 
+    /// Wants to be in a room, over all connections, until [`leave`](Self::leave): told as [`Event::Joined`], or as
+    /// [`Event::Refused`] where the room takes nobody. In a room already, it is told anew how that stands.
+    pub async fn join(&self, room: RoomId) {
+        self.want(Command::Join(room, None)).await;
+    }
+
+    /// Like [`join`](Self::join), and gets what was missed since `position`: of another process, or of a stay before.
+    pub async fn join_from(&self, room: RoomId, position: RoomPosition) {
+        self.want(Command::Join(room, Some(position))).await;
+    }
+
+    /// Wants to be there no more: told as [`Event::Left`].
+    pub async fn leave(&self, room: RoomId) {
+        self.want(Command::Leave(room)).await;
+    }
+
+    async fn want(&self, command: Command) {
+        // An ended client is in no room.
+        let _ended = self.commands.send(command).await;
+    }
+
     async fn ask<T>(
         &self,
         ask: Ask,
@@ -137,10 +182,18 @@ impl Client {
         let _ended = self.commands.send(Command::Reconnect).await;
     }
 
-    /// Ends the login and the client; returns once the comet closed, after 2 s at most.
+    /// Ends the login and the client; returns once the comet closed, after 3 s at most.
+    ///
+    /// A comet that reads nothing can't be told. The client then ends as by [`close`](Self::close), within the 10 s that a
+    /// write may take, and the mesh ends the login by itself a minute later.
     pub async fn logout(&self) {
-        if self.commands.send(Command::Logout).await.is_ok() {
-            self.commands.closed().await;
+        let over = async {
+            if self.commands.send(Command::Logout).await.is_ok() {
+                self.commands.closed().await;
+            }
+        };
+        if tokio::time::timeout(LOGOUT_WITHIN, over).await.is_err() {
+            self.close();
         }
     }
 
@@ -154,6 +207,9 @@ impl Client {
             logins: self.counts.logins.load(Relaxed),
             transmissions: self.counts.transmissions.load(Relaxed),
             duplicates: self.counts.duplicates.load(Relaxed),
+            room_items: self.counts.room_items.load(Relaxed),
+            room_duplicates: self.counts.room_duplicates.load(Relaxed),
+            room_recoveries: self.counts.room_recoveries.load(Relaxed),
         }
     }
 }

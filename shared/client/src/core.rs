@@ -3,14 +3,14 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use pushmesh_protocol::{
-    Payload, PushId,
+    Payload, PushId, RoomId,
     frame::{
         ACK_MAX_IDS, Ack, App, AppBody, CallEnded, Calls, CallsQuery, ClientFrame, Error, ErrorCode, Heartbeat, Kick,
-        KickReason, LoginOk, Pong, Push, PushBody, Resume, ServerFrame,
+        KickReason, LoginOk, Pong, Push, PushBody, Resume, RoomPosition, ServerFrame,
     },
 };
 use tokio::sync::oneshot;
@@ -19,6 +19,7 @@ use crate::{
     backoff::Backoff,
     client::{AskError, Counts},
     event::{End, Event, LoggedIn},
+    rooms::{Out, Rooms},
     seen::{SEEN_MAX, Seen, Sight},
 };
 
@@ -41,6 +42,7 @@ pub(crate) struct Core {
     acks: Vec<PushId>,
     questions: Vec<Question>,
     last_re: u32,
+    rooms: Rooms,
     /// The last ERROR that named a time or place: meant for the connection that follows.
     hint: Option<Error>,
 }
@@ -116,7 +118,8 @@ pub(crate) struct Again {
 }
 
 impl Core {
-    pub fn new(auto_ack: bool, resume: Option<Resume>, counts: Arc<Counts>) -> Self {
+    /// `seed` makes the waits before recoveries differ from those of other clients.
+    pub fn new(auto_ack: bool, resume: Option<Resume>, counts: Arc<Counts>, seed: u64) -> Self {
         Self {
             auto_ack,
             counts,
@@ -128,6 +131,7 @@ impl Core {
             acks: Vec::new(),
             questions: Vec::new(),
             last_re: 0,
+            rooms: Rooms::new(seed),
             hint: None,
         }
     }
@@ -137,15 +141,21 @@ impl Core {
         !self.events.is_empty()
     }
 
-    pub fn apply(&mut self, frame: ServerFrame) -> Step {
+    pub fn apply(&mut self, frame: ServerFrame, now: Instant) -> Step {
         match frame {
-            ServerFrame::LoginOk(ok) => return self.logged_in(ok),
+            ServerFrame::LoginOk(ok) => return self.logged_in(ok, now),
             ServerFrame::Ping(_) => self.frames.push(ClientFrame::Pong(Pong {})),
             ServerFrame::Push(push) => self.push(push),
             ServerFrame::CallEnded(ended) => self.call_ended(ended),
             ServerFrame::Calls(calls) => self.calls(calls),
             ServerFrame::App(app) => self.app(app),
-            ServerFrame::Gap(gap) => self.events.push_back(Event::Gap(gap)),
+            ServerFrame::Joined(joined) => self.with_rooms(|rooms, out| rooms.joined(joined, now, out)),
+            ServerFrame::Left(left) => self.with_rooms(|rooms, out| rooms.left(left, out)),
+            ServerFrame::Room(room) => self.with_rooms(|rooms, out| rooms.room(room, now, out)),
+            ServerFrame::Gap(gap) => {
+                self.rooms.gap(&gap, now);
+                self.events.push_back(Event::Gap(gap));
+            }
             ServerFrame::Kick(Kick { reason }) => {
                 self.events.push_back(Event::Kicked(reason));
                 return Step::Part(Parting::Kicked(reason));
@@ -154,15 +164,15 @@ impl Core {
                 let after = Duration::from_millis(to.after_ms.into());
                 return Step::Part(Parting::Reconnect { after, address: to.address });
             }
-            ServerFrame::Error(error) => return self.error(error),
-            // Rooms are not joined by this version, so nothing of theirs is expected.
-            ServerFrame::Pong(_) | ServerFrame::Joined(_) | ServerFrame::Room(_) => {}
+            ServerFrame::Error(error) => return self.error(error, now),
+            ServerFrame::Pong(_) => {}
         }
         Step::Go
     }
 
-    fn logged_in(&mut self, ok: LoginOk) -> Step {
+    fn logged_in(&mut self, ok: LoginOk, now: Instant) -> Step {
         self.logged_in = true;
+        self.rooms.logged_in(now);
         self.hint = None;
         self.counts.logins.fetch_add(1, Relaxed);
         let told = LoggedIn { user: ok.user, login_id: ok.login_id, conn_id: ok.conn_id, resumed: ok.resumed };
@@ -238,7 +248,7 @@ impl Core {
         }
     }
 
-    fn error(&mut self, error: Error) -> Step {
+    fn error(&mut self, error: Error, now: Instant) -> Step {
         if let Some(asker) = error.re.and_then(|re| self.answered(re)) {
             asker.fail(AskError::Refused(error));
             return Step::Go;
@@ -246,11 +256,44 @@ impl Core {
         if !self.logged_in {
             return Step::Part(Parting::Refused(error));
         }
+        if self.with_rooms(|rooms, out| rooms.refused(&error, now, out)) {
+            return Step::Go;
+        }
         if error.retry_after_ms.is_some() || error.address.is_some() {
             self.hint = Some(error.clone());
         }
         self.events.push_back(Event::Refused(error));
         Step::Go
+    }
+
+    /// A room is wanted, from a position on if it is known from before.
+    pub fn join(&mut self, room: RoomId, from: Option<RoomPosition>, now: Instant) {
+        self.with_rooms(|rooms, out| rooms.join(room, from, now, out));
+    }
+
+    pub fn leave(&mut self, room: &RoomId, now: Instant) {
+        self.with_rooms(|rooms, out| rooms.leave(room, now, out));
+    }
+
+    /// Does what is due by now; not while [`blocked`](Self::blocked), when the answers can't be read.
+    pub fn due(&mut self, now: Instant) {
+        self.with_rooms(|rooms, out| rooms.due(now, out));
+        self.counts.told(&self.rooms.counts);
+    }
+
+    /// When something is due next.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.rooms.next()
+    }
+
+    /// Nothing was read until now.
+    pub fn unread_until(&mut self, now: Instant) {
+        self.rooms.unread_until(now);
+    }
+
+    fn with_rooms<T>(&mut self, apply: impl FnOnce(&mut Rooms, &mut Out<'_>) -> T) -> T {
+        let Self { rooms, events, frames, .. } = self;
+        apply(rooms, &mut Out { events, frames })
     }
 
     /// Notes a question and its frame.
@@ -292,6 +335,7 @@ impl Core {
     pub fn part(&mut self, parting: Parting, backoff: &mut Backoff, random: f64) -> Result<Again, End> {
         self.logged_in = false;
         self.frames.clear();
+        self.with_rooms(|rooms, out| rooms.parted(out));
         for question in self.questions.drain(..) {
             question.asker.fail(AskError::NotConnected);
         }

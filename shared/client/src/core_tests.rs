@@ -1,4 +1,7 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use pushmesh_protocol::{
     CallId, Kind, LoginId, Unit,
@@ -37,8 +40,8 @@ fn login_ok() -> ServerFrame {
 }
 
 fn core(auto_ack: bool) -> Core {
-    let mut core = Core::new(auto_ack, None, Arc::default());
-    assert!(matches!(core.apply(login_ok()), Step::LoggedIn(_)));
+    let mut core = Core::new(auto_ack, None, Arc::default(), 1);
+    assert!(matches!(core.apply(login_ok(), Instant::now()), Step::LoggedIn(_)));
     core.events.clear();
     core
 }
@@ -50,7 +53,7 @@ fn acks(core: &mut Core) -> Vec<PushId> {
 
 fn refusal(error: ErrorCode, retry_after_ms: Option<u32>, address: Option<&str>) -> Error {
     let address = address.map(str::to_owned);
-    Error { error, field: None, message: "no".into(), retry_after_ms, address, re: None }
+    Error { error, field: None, message: "no".into(), retry_after_ms, address, re: None, room: None }
 }
 
 fn backoff() -> Backoff {
@@ -60,11 +63,11 @@ fn backoff() -> Backoff {
 #[test]
 fn a_duplicate_is_acknowledged_again_and_not_shown() {
     let mut core = core(true);
-    core.apply(push(1));
+    core.apply(push(1), Instant::now());
     assert!(acks(&mut core).is_empty(), "not before the application has it");
     core.events.clear();
     assert_eq!(acks(&mut core), [call(1).0]);
-    core.apply(push(1));
+    core.apply(push(1), Instant::now());
     assert!(core.events.is_empty());
     assert_eq!(acks(&mut core), [call(1).0]);
 }
@@ -73,24 +76,24 @@ fn a_duplicate_is_acknowledged_again_and_not_shown() {
 fn by_hand_a_duplicate_is_acknowledged_only_if_the_first_was() {
     let mut core = core(false);
     for _ in 0..3 {
-        core.apply(push(1));
+        core.apply(push(1), Instant::now());
         core.events.clear();
         assert!(acks(&mut core).is_empty());
     }
     core.ack(call(1).0);
-    core.apply(push(1));
+    core.apply(push(1), Instant::now());
     assert_eq!(acks(&mut core), [call(1).0, call(1).0]);
 }
 
 #[test]
 fn an_end_is_told_of_what_is_shown_and_acknowledged_always() {
     let mut core = core(true);
-    core.apply(push(1));
-    core.apply(ended(1));
-    core.apply(ended(1));
+    core.apply(push(1), Instant::now());
+    core.apply(ended(1), Instant::now());
+    core.apply(ended(1), Instant::now());
     assert!(matches!(core.events.make_contiguous(), [Event::Push(_), Event::CallEnded(_)]));
-    core.apply(ended(2));
-    core.apply(push(2));
+    core.apply(ended(2), Instant::now());
+    core.apply(push(2), Instant::now());
     assert_eq!(core.events.len(), 2, "ended before it came: never shown");
     core.events.clear();
     let (one, two) = (call(1).0, call(2).0);
@@ -100,12 +103,12 @@ fn an_end_is_told_of_what_is_shown_and_acknowledged_always() {
 #[test]
 fn pull_and_push_dedupe() {
     let mut core = core(true);
-    core.apply(push(1));
+    core.apply(push(1), Instant::now());
     let (sender, mut answer) = oneshot::channel();
     core.ask(Ask::Calls, Asker::Calls(sender));
     let active = |n| ActiveCall { id: call(n).0, call: call(n).1 };
-    core.apply(ServerFrame::Calls(Calls { re: 1, calls: vec![active(1), active(2)], missing: vec![] }));
-    core.apply(push(2));
+    core.apply(ServerFrame::Calls(Calls { re: 1, calls: vec![active(1), active(2)], missing: vec![] }), Instant::now());
+    core.apply(push(2), Instant::now());
     let shown: Vec<_> = core.events.drain(..).collect();
     assert_eq!(shown.len(), 2);
     assert_eq!(answer.try_recv().unwrap().unwrap().calls.len(), 2);
@@ -115,7 +118,7 @@ fn pull_and_push_dedupe() {
 #[test]
 fn acknowledgements_go_out_in_frames_of_256() {
     let mut core = core(true);
-    (0..600).for_each(|n| drop(core.apply(push(n))));
+    (0..600).for_each(|n| drop(core.apply(push(n), Instant::now())));
     core.events.clear();
     let size = |frame| if let ClientFrame::Ack(ack) = frame { ack.ids.len() } else { 0 };
     assert_eq!(core.take_frames().into_iter().map(size).collect::<Vec<_>>(), [256, 256, 88]);
@@ -141,7 +144,7 @@ fn heeds_time_and_place_of_a_refusal() {
     assert_eq!((again.after, again.address.as_deref()), (Duration::from_millis(1_500), Some("b:1")));
     // The same when the comet says it on a connection and then closes that.
     let mut core = core(true);
-    core.apply(ServerFrame::Error(full));
+    core.apply(ServerFrame::Error(full), Instant::now());
     let again = core.part(Parting::Lost("closed".into()), &mut backoff(), 1.0).unwrap();
     assert_eq!((again.after, again.address.as_deref()), (Duration::from_millis(1_500), Some("b:1")));
     let again = core.part(Parting::Lost("closed".into()), &mut backoff(), 1.0).unwrap();
@@ -176,7 +179,7 @@ fn an_error_answers_the_question_it_names() {
     let (sender, mut answer) = oneshot::channel();
     core.ask(Ask::App { code: 1000, data: "hi".into() }, Asker::App(sender));
     let error = Error { re: Some(1), ..refusal(ErrorCode::NotServed, None, None) };
-    core.apply(ServerFrame::Error(error.clone()));
+    core.apply(ServerFrame::Error(error.clone()), Instant::now());
     assert_eq!(answer.try_recv().unwrap(), Err(AskError::Refused(error)));
     assert!(core.events.is_empty());
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use pushmesh_protocol::{
-    ConnId, LoginId, UserId,
-    frame::{App, CallEnded, Error, Gap, KickReason, Push, Resume},
+    ConnId, LoginId, RoomId, UserId,
+    frame::{App, CallEnded, Error, Gap, Joined, KickReason, Left, Push, Resume, RoomItem, RoomPosition},
 };
 
 /// In the order in which it happened.
@@ -19,9 +19,23 @@ pub enum Event {
     CallEnded(CallEnded),
     /// An application's frame that answers no question.
     App(App),
-    /// The comet had to drop frames for this connection.
+    /// In a room: at first, and again after each reconnect and recovery; what it says of the room is the newest.
+    Joined(Joined),
+    /// Something in a room. What is of a chain comes in its order and once, and after the [`Joined`](Self::Joined) that
+    /// lies before it.
+    Room { room: RoomId, item: RoomItem },
+    /// What lies between the two positions can't be had any more; the room goes on from `to`. Where the epochs differ, the
+    /// mesh has lost the room's history.
+    RoomGap { room: RoomId, from: RoomPosition, to: RoomPosition },
+    /// The room can't be joined now, or what was missed not be asked for; tried again after `again_in`.
+    RoomUnavailable { room: RoomId, reason: String, again_in: Duration },
+    /// Not in the room any more, by [`Client::leave`](crate::Client::leave) or sent away.
+    Left(Left),
+    /// The comet had to drop frames for this connection. What was missed of a room's chains is asked for again, and comes
+    /// as [`Room`](Self::Room) or is told as [`RoomGap`](Self::RoomGap); notes and level-ups among the low ones are lost.
     Gap(Gap),
-    /// The comet refused something that was no question.
+    /// The comet refused something that was no question. If it names a room, the client is not in that room, and tries no
+    /// more.
     Refused(Error),
     /// The comet ends this connection; `TokenExpired` and `TooSlow` are followed by a new one.
     Kicked(KickReason),

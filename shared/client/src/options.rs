@@ -7,12 +7,15 @@ use pushmesh_protocol::{
     frame::{Encoding, HeartbeatProfile, Resume},
 };
 
-use crate::{address::Address, token::TokenSource};
+use crate::{address::Address, api::Api, token::TokenSource};
 
 /// What [`Client::connect`](crate::Client::connect) needs to know.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// Where to connect, unless `api` knows better.
     pub address: Address,
+    /// Asked where to connect before each connection; its candidates are tried in their order, `address` last. Default none.
+    pub api: Option<Api>,
     pub token: TokenSource,
     /// Which of the user's devices this is: two connections of one device replace each other.
     pub device: DeviceId,
@@ -55,6 +58,7 @@ impl Options {
     pub fn new(address: Address, token: impl Into<TokenSource>, device: DeviceId) -> Self {
         Self {
             address,
+            api: None,
             token: token.into(),
             device,
             encoding: Encoding::MessagePack,

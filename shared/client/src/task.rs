@@ -1,6 +1,7 @@
 //! The task that keeps a client connected: it chooses what happens next, [`Core`] applies it.
 
 use std::{
+    collections::VecDeque,
     future::Future,
     hash::{BuildHasher, Hasher, RandomState},
     pin::pin,
@@ -9,8 +10,8 @@ use std::{
 };
 
 use pushmesh_protocol::{
-    PushId,
-    frame::{ClientFrame, Login, Logout, Ping, ServerFrame},
+    PushId, RoomId,
+    frame::{ClientFrame, Login, Logout, Ping, RoomPosition, ServerFrame},
 };
 use tokio::{
     select,
@@ -23,7 +24,7 @@ use crate::{
     address::Address,
     backoff::Backoff,
     client::AskError,
-    core::{Again, Ask, Asker, Core, Parting, Step},
+    core::{Ask, Asker, Core, Parting, Step},
     event::{End, Event},
     heartbeat::{Due, Heartbeat},
     options::Options,
@@ -32,6 +33,8 @@ use crate::{
 
 /// Most frames that are read before acknowledgements go out.
 const READ_BATCH: usize = 256;
+/// How long api may take to say where to connect.
+const WHERE_WITHIN: Duration = Duration::from_secs(3);
 /// How long a comet may take to close after LOGOUT.
 const LOGOUT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -39,6 +42,8 @@ const LOGOUT_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) enum Command {
     Ack(Vec<PushId>),
     Ask(Ask, Asker),
+    Join(RoomId, Option<RoomPosition>),
+    Leave(RoomId),
     /// Gives up the connection and makes a new one.
     Reconnect,
     Logout,
@@ -53,6 +58,8 @@ pub(crate) struct Task {
     pub events: mpsc::Sender<Event>,
     pub stop: CancellationToken,
     pub token: Option<Arc<str>>,
+    /// Where to try next, before api is asked again.
+    pub candidates: VecDeque<Address>,
 }
 
 /// What may happen on a connection.
@@ -82,10 +89,20 @@ impl Task {
 
     async fn until_the_end(&mut self) -> End {
         let mut backoff = Backoff::new(self.options.backoff.first, self.options.backoff.cap);
-        let mut address = self.options.address.clone();
+        let mut said: Option<Address> = None;
         let mut spent: Option<(Arc<str>, End)> = None;
         loop {
+            let address = match said.take() {
+                Some(address) => address,
+                None => match self.candidate().await {
+                    Ok(address) => address,
+                    Err(end) => return end,
+                },
+            };
             let (parting, lived) = self.connection(&address, spent.take()).await;
+            if lived > Duration::ZERO {
+                self.candidates.clear();
+            }
             if lived >= self.options.backoff.cap {
                 backoff.reset();
             }
@@ -93,7 +110,7 @@ impl Task {
                 Ok(again) => again,
                 Err(end) => return end,
             };
-            address = self.next_address(&again);
+            said = again.address.as_deref().and_then(|said| self.instead(said));
             if again.token_spent {
                 spent = self.token.take().zip(again.else_end);
             }
@@ -104,17 +121,26 @@ impl Task {
         }
     }
 
-    fn next_address(&self, again: &Again) -> Address {
-        let usual = &self.options.address;
-        again.address.as_deref().map_or_else(
-            || usual.clone(),
-            |said| {
-                usual.instead(said).unwrap_or_else(|error| {
-                    tracing::warn!(%error, "the comet named an address that is none");
-                    usual.clone()
-                })
-            },
-        )
+    /// Where to try next: api's candidates in their order, then the usual address.
+    async fn candidate(&mut self) -> Result<Address, End> {
+        let usual = self.options.address.clone();
+        let Some(api) = self.options.api.clone() else { return Ok(usual) };
+        if let Some(next) = self.candidates.pop_front() {
+            return Ok(next);
+        }
+        let asked = timeout(WHERE_WITHIN, api.comets(usual.transport()));
+        match self.offline(asked).await? {
+            Ok(Ok(comets)) => self.candidates = comets.iter().filter_map(|comet| self.instead(comet)).collect(),
+            Ok(Err(error)) => tracing::debug!(%error, "api does not say where to connect"),
+            Err(_) => tracing::debug!("api does not say where to connect within {WHERE_WITHIN:?}"),
+        }
+        self.candidates.push_back(usual.clone());
+        Ok(self.candidates.pop_front().unwrap_or(usual))
+    }
+
+    fn instead(&self, said: &str) -> Option<Address> {
+        let address = self.options.address.instead(said);
+        address.inspect_err(|error| tracing::warn!(%error, "told of an address that is none")).ok()
     }
 
     /// One connection from its beginning to its end, and how long it was logged in.
@@ -152,13 +178,13 @@ impl Task {
             Ok(Err(_)) => return (Parting::Lost(format!("no answer to LOGIN within {within:?}")), Duration::ZERO),
             Err(end) => return (Parting::Ended(end), Duration::ZERO),
         };
-        let heartbeat = match self.core.apply(answer) {
+        let heartbeat = match self.core.apply(answer, Instant::now()) {
             Step::LoggedIn(heartbeat) => heartbeat,
             Step::Part(parting) => return (parting, Duration::ZERO),
             Step::Go => return (Parting::Lost("LOGIN was not answered".into()), Duration::ZERO),
         };
         for frame in early {
-            self.core.apply(frame);
+            self.core.apply(frame, Instant::now());
         }
         let since = Instant::now();
         let parting = self.serve(&mut wire, Heartbeat::new(heartbeat, since)).await;
@@ -219,6 +245,8 @@ impl Task {
             match command {
                 Some(Command::Ack(ids)) => ids.into_iter().for_each(|id| self.core.ack(id)),
                 Some(Command::Ask(_, asker)) => asker.fail(AskError::NotConnected),
+                Some(Command::Join(room, from)) => self.core.join(room, from, Instant::now()),
+                Some(Command::Leave(room)) => self.core.leave(&room, Instant::now()),
                 Some(Command::Reconnect) => {}
                 Some(Command::Logout) => return Err(End::LoggedOut),
                 None => self.unattended = true,
@@ -234,7 +262,9 @@ impl Task {
                 return if leaving.is_some() { Parting::Ended(End::LoggedOut) } else { parting };
             }
             let blocked = self.core.blocked();
-            let wake = leaving.map_or(heartbeat.next(), |deadline| deadline.min(heartbeat.next()));
+            let due = self.core.next_due().filter(|_| !blocked);
+            let wake =
+                [Some(heartbeat.next()), leaving, due].into_iter().flatten().min().expect("there is a heartbeat");
             let happening = select! {
                 () = self.stop.cancelled() => Happening::Stop,
                 // While events wait for room the socket is not read: backpressure towards the comet.
@@ -250,10 +280,13 @@ impl Task {
                 Happening::Room(permit) => {
                     permit.send(self.core.events.pop_front().expect("blocked means that an event waits"));
                     heartbeat.heard(now);
+                    self.core.unread_until(now);
                 }
                 Happening::Command(None) => self.unattended = true,
                 Happening::Command(Some(Command::Ack(ids))) => ids.into_iter().for_each(|id| self.core.ack(id)),
                 Happening::Command(Some(Command::Ask(ask, asker))) => self.core.ask(ask, asker),
+                Happening::Command(Some(Command::Join(room, from))) => self.core.join(room, from, now),
+                Happening::Command(Some(Command::Leave(room))) => self.core.leave(&room, now),
                 Happening::Command(Some(Command::Reconnect)) => {
                     return Parting::Reconnect { after: Duration::ZERO, address: None };
                 }
@@ -263,7 +296,7 @@ impl Task {
                 }
                 Happening::Frame(Ok(frame)) => {
                     heartbeat.heard(now);
-                    if let Err(parting) = self.read(wire, frame) {
+                    if let Err(parting) = self.read(wire, frame, now) {
                         // What was read with the last word is acknowledged, if the socket still takes it.
                         let _closing = self.flush(wire).await;
                         return if leaving.is_some() { Parting::Ended(End::LoggedOut) } else { parting };
@@ -285,14 +318,17 @@ impl Task {
                     }
                 }
             }
+            if !self.core.blocked() {
+                self.core.due(now);
+            }
         }
     }
 
     /// Applies a frame and all that are here already, up to a batch.
-    fn read(&mut self, wire: &mut Wire, first: ServerFrame) -> Result<(), Parting> {
+    fn read(&mut self, wire: &mut Wire, first: ServerFrame, now: Instant) -> Result<(), Parting> {
         let mut frame = first;
         for _ in 1..READ_BATCH {
-            if let Step::Part(parting) = self.core.apply(frame) {
+            if let Step::Part(parting) = self.core.apply(frame, now) {
                 return Err(parting);
             }
             // A full channel ends the batch: at most one frame's events wait beyond it.
@@ -305,7 +341,7 @@ impl Task {
                 Some(Err(error)) => return Err(Parting::Lost(error.to_string())),
             };
         }
-        match self.core.apply(frame) {
+        match self.core.apply(frame, now) {
             Step::Part(parting) => Err(parting),
             Step::Go | Step::LoggedIn(_) => Ok(()),
         }
@@ -334,6 +370,6 @@ impl Task {
 }
 
 /// 0 to 1, different in every process and call: enough for jitter, and no dependency.
-fn random() -> f64 {
+pub(crate) fn random() -> f64 {
     (RandomState::new().build_hasher().finish() >> 11) as f64 / (1u64 << 53) as f64
 }

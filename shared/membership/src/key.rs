@@ -51,8 +51,13 @@ impl MemberKey {
         self.epoch
     }
 
-    /// Keeps the key until `leave`, then deletes it; `abandon` leaves it to expire.
-    pub(crate) async fn keep(mut self, leave: CancellationToken, abandon: CancellationToken) {
+    /// Keeps the key until `leave`, then deletes it and cancels `deleted`; `abandon` leaves it to expire.
+    pub(crate) async fn keep(
+        mut self,
+        leave: CancellationToken,
+        abandon: CancellationToken,
+        deleted: CancellationToken,
+    ) {
         let mut renew = tokio::time::interval(self.tuning.renew);
         renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -72,8 +77,11 @@ impl MemberKey {
             }
         }
         // Only ours: a newer start of this instance may have written it since.
-        if let Err(error) = self.kv.delete_expect(&self.key, self.revision).await {
-            tracing::warn!(key = %self.key, %error, "a member's key was not deleted; it expires");
+        let delete = abandon.run_until_cancelled(self.kv.delete_expect(&self.key, self.revision));
+        match delete.await {
+            Some(Ok(()) | Err(KvError::WrongRevision)) => deleted.cancel(),
+            Some(Err(error)) => tracing::warn!(key = %self.key, %error, "a member's key was not deleted; it expires"),
+            None => {}
         }
     }
 

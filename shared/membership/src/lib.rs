@@ -19,7 +19,8 @@
 //! * Every member computes the same map from the same members and leases ([`ring`]). Nobody is given more than
 //!   ceil(1.1 · P · weight / total); what is held stays where it is as far as that allows. A member stands in the ring
 //!   once it calls `own`.
-//! * A graceful hand-over finishes first, then deletes the lease, then the next one takes it.
+//! * A graceful hand-over finishes first, then deletes the lease, then the next one takes it. A bucket that does not answer
+//!   holds up nobody who leaves for more than seconds ([`Membership::leave`]).
 //!
 //! **Work that returns** while its lease is held (or panics) is logged and counted, and its lease is given back. Whomever
 //! the ring names takes it again, after a second if that is the same instance, with a new epoch and as after a crash. So a
@@ -27,10 +28,11 @@
 //!
 //! **Does not** consume messages, pin or reset consumers (the work does, with [`Lease::how`]), or choose among equals.
 //!
-//! **Start reading** at [`ring`] and `state`; `task` connects them with NATS.
+//! **Start reading** at [`ring`], `state` and `share`; `task` connects them with NATS.
 
 pub mod ring;
 
+mod event;
 mod key;
 mod lease;
 mod membership;
@@ -38,12 +40,14 @@ mod metrics;
 mod owners;
 mod pulse;
 mod roster;
+mod share;
 mod state;
 mod task;
 mod tuning;
 mod view;
 mod work;
 
+pub use event::Parting;
 pub use lease::Lease;
 pub use membership::{JoinError, Membership};
 pub use owners::{Owner, Owners};

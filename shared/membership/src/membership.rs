@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pushmesh_bus::{Bus, ConnectError, KvError, SubscribeError};
+use pushmesh_bus::{Bus, ConnectError, Health, KvError, SubscribeError};
 use pushmesh_protocol::{
     Partitions,
     id::Token,
@@ -19,13 +19,14 @@ use tokio_util::{
 };
 
 use crate::{
+    event::Parting,
     key::{MemberKey, Said},
     metrics::Metrics,
     owners::{Leases, Owners},
     pulse::Pulse,
     ring::WEIGHT_MAX,
     state::State,
-    task::{Command, Published, Task, beat},
+    task::{Command, Link, Published, Task, beat},
     tuning::{Me, Tuning},
     view::View,
     work::{Ownership, PartitionWork, Workers, boxed},
@@ -33,6 +34,10 @@ use crate::{
 
 /// How long joining waits for the bucket's snapshot and our own key in it.
 const JOIN_WITHIN: Duration = Duration::from_secs(15);
+/// How long leaving waits until this member's key is deleted.
+const KEY_WITHIN: Duration = Duration::from_secs(2);
+/// Without a connection for so long, leaving does not wait for the bucket.
+const AWAY: Duration = Duration::from_secs(1);
 /// Outcomes of actions on their way to the task; a job that finds it full waits.
 const EVENTS_MAX: usize = 1024;
 
@@ -69,14 +74,18 @@ struct Inner {
     held: watch::Receiver<Arc<Vec<(pushmesh_protocol::Partition, Epoch)>>>,
     covered: watch::Receiver<bool>,
     superseded: watch::Receiver<bool>,
-    /// Everything is handed over.
-    left: CancellationToken,
+    echoes: watch::Receiver<Instant>,
+    /// How leaving ended, its key aside.
+    left: watch::Receiver<Option<Parting>>,
     /// The key may go.
     leave: CancellationToken,
+    /// The key is gone.
+    deleted: CancellationToken,
     stop: CancellationToken,
     _stop_on_drop: DropGuard,
     keeper: TaskTracker,
     jobs: TaskTracker,
+    bus: Bus,
     heartbeats: Bus,
 }
 
@@ -101,7 +110,7 @@ impl Membership {
         let watched = kv.watch(KeyFilter::all()).await?;
 
         let pulse = Arc::new(Pulse::new(Instant::now(), tuning.fence_after));
-        let (stop, leave, left) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        let (stop, leave, deleted) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let (commands, commanded) = mpsc::channel(16);
         let (outcomes, events) = mpsc::channel(EVENTS_MAX);
         let (view, view_now) = watch::channel(Arc::default());
@@ -110,11 +119,15 @@ impl Membership {
         let (covered, covered_now) = watch::channel(false);
         let (complete, mut complete_now) = watch::channel(false);
         let (superseded, superseded_now) = watch::channel(false);
+        let (left, left_now) = watch::channel(None);
+        let (echoes, echoes_now) = watch::channel(Instant::now());
         let (jobs, keeper) = (TaskTracker::new(), TaskTracker::new());
 
-        keeper.spawn(key.keep(leave.clone(), stop.clone()));
+        keeper.spawn(key.keep(leave.clone(), stop.clone(), deleted.clone()));
         jobs.spawn(beat(heartbeat_bus.clone(), me.clone(), epoch, tuning, pulse.clone(), stop.clone()));
         let metrics = Metrics::new(&me.service);
+        let health = heartbeat_bus.health();
+        let link = Link::of(&health.borrow());
         let task = Task {
             state: State::new(me.service.clone(), me.instance.clone(), epoch, tuning),
             workers: Workers::new(jobs.clone(), outcomes.clone(), metrics.work_ended.clone()),
@@ -125,13 +138,13 @@ impl Membership {
             kv,
             watch: watched,
             heartbeats,
-            health: heartbeat_bus.health(),
+            health,
+            link,
             commands: commanded,
             events,
             outcomes,
             jobs: jobs.clone(),
-            published: Published { view, leases, held, covered, complete, superseded },
-            left: left.clone(),
+            published: Published { view, leases, held, covered, complete, superseded, echoes, left },
             stop: stop.clone(),
         };
         jobs.spawn(task.run());
@@ -146,12 +159,15 @@ impl Membership {
                 held: held_now,
                 covered: covered_now,
                 superseded: superseded_now,
-                left,
+                echoes: echoes_now,
+                left: left_now,
                 leave,
+                deleted,
                 _stop_on_drop: stop.clone().drop_guard(),
                 stop,
                 keeper,
                 jobs,
+                bus: bus.clone(),
                 heartbeats: heartbeat_bus,
             }),
         };
@@ -210,37 +226,79 @@ impl Membership {
 
     /// Hands everything over, deletes the key and ends. Takes as long as the work takes to release its partitions;
     /// cancelled, it may be called again. A second call waits for the same end.
-    pub async fn leave(&self) {
+    ///
+    /// Once no work runs, the bucket has 5 s to take note of each lease, 2 s while this member does not even hear itself,
+    /// and no time at all while it has no connection; and 2 s (1 s without a connection) for the key. What is not told by
+    /// then, others find out by the silence.
+    pub async fn leave(&self) -> Parting {
         let inner = &self.inner;
         self.drain();
-        let asked = inner.commands.send(Command::Leave).await;
-        if asked.is_ok() {
-            tokio::select! {
-                () = inner.left.cancelled() => {}
-                () = inner.stop.cancelled() => {}
+        // An error: it has left already, or was aborted.
+        let _ = inner.commands.send(Command::Leave).await;
+        let mut left = inner.left.clone();
+        let handed_over = async { left.wait_for(Option::is_some).await.ok().and_then(|left| *left) };
+        let handed_over = match inner.stop.run_until_cancelled(handed_over).await {
+            Some(parting) => parting,
+            None => *inner.left.borrow(),
+        };
+        let told = handed_over == Some(Parting::InOrder) && self.delete_key().await;
+        if !inner.stop.is_cancelled() {
+            let (service, instance) = (&inner.me.service, &inner.me.instance);
+            if told {
+                tracing::info!(%service, %instance, "left the mesh");
+            } else {
+                tracing::warn!(%service, %instance, "left the mesh unheard: others take over as after a crash");
             }
         }
+        self.abort().await;
+        if told { Parting::InOrder } else { Parting::Unheard }
+    }
+
+    /// Whether the key is gone.
+    async fn delete_key(&self) -> bool {
+        let inner = &self.inner;
         inner.leave.cancel();
         inner.keeper.close();
-        inner.keeper.wait().await;
-        if !inner.stop.is_cancelled() {
-            tracing::info!(service = %inner.me.service, instance = %inner.me.instance, "left the mesh");
+        tokio::select! {
+            () = inner.keeper.wait() => {}
+            () = away(inner.bus.health()) => {}
+            () = tokio::time::sleep(KEY_WITHIN) => {}
         }
-        self.abort().await;
+        inner.deleted.is_cancelled()
     }
 
     /// Ends at once, like a crash: leases and key stay until others see that nobody is heard.
     pub async fn abort(&self) {
         let inner = &self.inner;
         inner.stop.cancel();
-        inner.heartbeats.drain().await;
+        // Nothing that a lost connection still holds is worth waiting for.
+        if inner.heartbeats.health().borrow().connected {
+            inner.heartbeats.drain().await;
+        }
         inner.jobs.close();
         inner.jobs.wait().await;
+    }
+
+    /// When a heartbeat of this member came back last, or when it joined: until then others could hear it. Ends with the
+    /// membership.
+    pub fn echoes(&self) -> watch::Receiver<Instant> {
+        self.inner.echoes.clone()
     }
 
     /// `true` once another process of the same service and instance has taken this one's place: it holds nothing any more
     /// and never will.
     pub fn superseded(&self) -> watch::Receiver<bool> {
         self.inner.superseded.clone()
+    }
+}
+
+/// Returns when there has been no connection for a while.
+async fn away(mut health: watch::Receiver<Health>) {
+    loop {
+        let gone = health.wait_for(|health| !health.connected).await.is_ok();
+        let back = tokio::time::timeout(AWAY, health.wait_for(|health| health.connected));
+        if !gone || back.await.is_err() {
+            return;
+        }
     }
 }

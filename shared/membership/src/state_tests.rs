@@ -8,6 +8,7 @@ use pushmesh_protocol::{
 };
 
 use super::*;
+use crate::{event::Loss, pulse::Echo, roster::Gone};
 
 const MS: Duration = Duration::from_millis(1);
 const P: u16 = 8;
@@ -345,10 +346,10 @@ fn leaving_is_done_when_no_lease_names_us() {
     for (partition, epoch) in held {
         story.tell(Event::WorkEnded { partition, epoch });
         story.tell(Event::GivenBack { partition, epoch, done: true });
-        assert!(!story.log.contains(&Action::Left));
+        assert!(!story.log.contains(&Action::Left(Parting::InOrder)));
         story.tell(Event::LeaseGone { service: service(), partition, revision: 900 });
     }
-    assert!(story.log.contains(&Action::Left));
+    assert!(story.log.contains(&Action::Left(Parting::InOrder)));
 }
 
 #[test]
@@ -375,4 +376,84 @@ fn a_second_process_of_our_name_ends_us() {
     story.log.clear();
     story.pass(3000 * MS);
     assert_eq!(story.log, []);
+}
+
+impl Story {
+    /// Lets time pass in which nobody is heard.
+    fn pass_deaf(&mut self, time: Duration) -> &mut Self {
+        let end = self.now + time;
+        while self.now < end {
+            self.now += 50 * MS;
+            self.tell(Event::Tick);
+        }
+        self
+    }
+
+    fn works_end(&mut self, held: &[(Partition, u64)]) {
+        for (partition, epoch) in held.iter().copied() {
+            self.tell(Event::WorkEnded { partition, epoch });
+        }
+    }
+}
+
+#[test]
+fn without_a_connection_leaving_waits_for_the_work_and_for_nothing_else() {
+    let mut story = Story::with(&["b"]);
+    story.own().grant();
+    let held = story.state.held();
+    story.tell(Event::Connection { connected: false }).tell(Event::Leave);
+    story.log.clear();
+    story.pass_deaf(950 * MS);
+    assert_eq!(story.drain(|action| matches!(action, Action::Lose { .. })).len(), held.len());
+    story.pass_deaf(3000 * MS);
+    assert_eq!(story.log, [], "the work still runs");
+    story.works_end(&held);
+    assert_eq!(story.log, [Action::Left(Parting::Unheard)]);
+    story.pass_deaf(3000 * MS);
+    assert_eq!(story.log, [Action::Left(Parting::Unheard)], "once");
+}
+
+#[test]
+fn a_connection_that_comes_back_in_time_lets_it_leave_in_order() {
+    let mut story = Story::with(&["b"]);
+    story.own().grant();
+    let held = story.state.held();
+    story.tell(Event::Connection { connected: false }).tell(Event::Leave);
+    story.pass_deaf(500 * MS);
+    story.tell(Event::Connection { connected: true }).pass(250 * MS);
+    story.works_end(&held);
+    story.log.clear();
+    for (partition, epoch) in held {
+        story.tell(Event::GivenBack { partition, epoch, done: true });
+        story.tell(Event::LeaseGone { service: service(), partition, revision: 900 });
+    }
+    assert_eq!(story.log, [Action::Left(Parting::InOrder)]);
+}
+
+#[test]
+fn a_bucket_that_does_not_answer_holds_up_a_leave_for_5_s() {
+    let mut story = Story::with(&["b"]);
+    story.own().grant();
+    let held = story.state.held();
+    // Its leader is gone: the watch begins anew and does not end.
+    story.tell(Event::SnapshotBegins).tell(Event::Leave);
+    assert_eq!(story.drain(|action| matches!(action, Action::Release { .. })).len(), held.len());
+    story.works_end(&held);
+    story.pass(4900 * MS);
+    assert!(!story.log.iter().any(|action| matches!(action, Action::Left(_))), "{:?}", story.log);
+    story.pass(200 * MS);
+    assert!(story.log.contains(&Action::Left(Parting::Unheard)));
+}
+
+#[test]
+fn a_server_that_does_not_echo_holds_up_a_leave_for_2_s() {
+    let mut story = Story::with(&["b"]);
+    story.own().grant();
+    let held = story.state.held();
+    story.tell(Event::Leave).works_end(&held);
+    // The first second it does not know yet that it is not heard.
+    story.pass_deaf(1950 * MS);
+    assert!(!story.log.iter().any(|action| matches!(action, Action::Left(_))), "{:?}", story.log);
+    story.pass_deaf(100 * MS);
+    assert!(story.log.contains(&Action::Left(Parting::Unheard)));
 }

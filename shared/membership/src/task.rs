@@ -19,12 +19,13 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    event::{Action, Event, Loss, Parting, TakeFailed},
     lease::Lease,
     metrics::Metrics,
     owners::Leases,
     pulse::Pulse,
     roster::Gone,
-    state::{Action, Event, Loss, State, TakeFailed},
+    state::State,
     tuning::{Me, Tuning},
     view::View,
     work::{Run, Workers},
@@ -48,6 +49,24 @@ pub(crate) struct Published {
     /// The snapshot is read, and we are in it.
     pub complete: watch::Sender<bool>,
     pub superseded: watch::Sender<bool>,
+    /// When a heartbeat of ours came back.
+    pub echoes: watch::Sender<Instant>,
+    /// How leaving ended; the key may go.
+    pub left: watch::Sender<Option<Parting>>,
+}
+
+/// Which connection there is, if any: all of [`Health`] that tells of deafness.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Link {
+    connected: bool,
+    /// Counts connections: another one was made without anybody seeing the break.
+    number: u64,
+}
+
+impl Link {
+    pub(crate) fn of(health: &Health) -> Self {
+        Self { connected: health.connected, number: health.connections }
+    }
 }
 
 pub(crate) struct Task {
@@ -59,6 +78,7 @@ pub(crate) struct Task {
     pub watch: KvWatch,
     pub heartbeats: Subscription,
     pub health: watch::Receiver<Health>,
+    pub link: Link,
     pub commands: mpsc::Receiver<Command>,
     pub events: mpsc::Receiver<Event>,
     /// For the outcomes of actions.
@@ -67,7 +87,6 @@ pub(crate) struct Task {
     pub jobs: TaskTracker,
     pub published: Published,
     pub metrics: Metrics,
-    pub left: CancellationToken,
     pub stop: CancellationToken,
 }
 
@@ -92,7 +111,7 @@ impl Task {
                     if changed.is_err() {
                         break;
                     }
-                    Some(Event::Deaf)
+                    self.linked()
                 }
                 _ = tick.tick() => Some(Event::Tick),
             };
@@ -110,11 +129,20 @@ impl Task {
         self.published.covered.send_replace(false);
     }
 
+    /// Refused permissions and full subscriptions are no deafness.
+    fn linked(&mut self) -> Option<Event> {
+        let now = Link::of(&self.health.borrow_and_update());
+        let before = std::mem::replace(&mut self.link, now);
+        (before != now).then_some(Event::Connection { connected: now.connected })
+    }
+
     fn heard(&self, message: &Message) -> Option<Event> {
         let (service, instance) = parse::heartbeat(&message.subject)?;
         let beat: Heartbeat = wire::decode(&message.payload).ok()?;
         if service == self.me.service && instance == self.me.instance && beat.epoch == self.epoch {
-            return self.pulse.echo(beat.seq).map(Event::Echo);
+            let echo = self.pulse.echo(beat.seq)?;
+            self.published.echoes.send_replace(Instant::now());
+            return Some(Event::Echo(echo));
         }
         Some(Event::Heard { service, instance, epoch: beat.epoch })
     }
@@ -174,7 +202,7 @@ impl Task {
                 self.workers.lose(partition);
             }
             Action::GiveBack { partition, epoch } => self.give_back(partition, epoch),
-            Action::Left => self.left.cancel(),
+            Action::Left(parting) => drop(self.published.left.send_replace(Some(parting))),
             Action::Superseded { by } => {
                 tracing::error!(
                     service = %self.me.service, instance = %self.me.instance, epoch = self.epoch, by,

@@ -6,7 +6,7 @@ use pushmesh_protocol::{Partition, message::Epoch};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
-use crate::{lease::Lease, state::Event};
+use crate::{event::Event, lease::Lease};
 
 /// Work that did not return so long after its lease was lost is aborted.
 const STOP_WITHIN: Duration = Duration::from_secs(5);

@@ -4,6 +4,7 @@
 //! * [`partition`]: which of the P partitions a user or room belongs to.
 //! * [`frame`]: the frames between a client and a comet, in MessagePack and JSON.
 //! * [`message`]: what services say to each other and keep in streams and buckets, in compact MessagePack.
+//! * [`room`]: the same for rooms.
 //! * [`name`]: every subject, stream, consumer, bucket, key and header, built and parsed in one place.
 //! * [`metric`]: every metric.
 //! * [`topology`]: what has to be provisioned on a NATS server, as typed specs.
@@ -22,11 +23,12 @@ pub mod metric;
 pub mod name;
 pub mod partition;
 pub mod payload;
+pub mod room;
 pub mod topology;
 pub mod trace;
 pub mod wire;
 
-pub use id::{CallId, ConnId, DeviceId, Instance, Kind, LoginId, PushId, RoomId, Token, Unit, UserId};
+pub use id::{CallId, ConnId, DeviceId, GiftKey, Instance, Kind, LoginId, PushId, RoomId, Token, Unit, UserId};
 pub use partition::{Partition, Partitions};
 pub use payload::Payload;
 pub use trace::TraceContext;

@@ -321,8 +321,12 @@ pub enum PendingState {
 /// over: value of its key in the bucket `pending`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HandOver {
-    /// Nothing after this sequence has been looked at, though it may have been delivered.
+    /// Up to this one everything may have been sent once.
     pub sequence: u64,
+    /// Its writer has let go: nothing after `sequence` has been looked at, though it may have been delivered. Otherwise
+    /// its writer has only begun there.
+    #[serde(default)]
+    pub handed_over: bool,
 }
 
 /// What DEAD holds.

@@ -3,11 +3,16 @@
 //! A [`Subject`] is published to, a [`Filter`] subscribed to: two types, so that outside data never becomes
 //! a wildcard. Subjects read `pm.v1.<domain>.<event>.<partition>.<id>`.
 
+mod message_id;
+pub mod parse;
+
 use std::{borrow::Cow, fmt};
 
+pub use message_id::MessageId;
+
 use crate::{
-    id::{CallId, ConnId, Instance, Kind, PushId, Token, Unit, UserId},
-    message::DeadReason,
+    id::{CallId, ConnId, GiftKey, Instance, Kind, PushId, RoomId, Token, Unit, UserId},
+    message::{DeadReason, Epoch},
     partition::Partition,
 };
 
@@ -110,6 +115,60 @@ impl Subject {
         Self(format!("pm.v1.hb.{service}.{instance}").into())
     }
 
+    /// A gift for a room.
+    pub fn gift(partition: Partition, room: &RoomId) -> Self {
+        Self(format!("pm.v1.room.high.gift.{partition}.{room}").into())
+    }
+
+    /// That a gift's key was used; `partition` is the key's own.
+    pub fn gift_key(partition: Partition, key: &GiftKey) -> Self {
+        Self(format!("pm.v1.room.high.key.{partition}.{key}").into())
+    }
+
+    /// Chat, danmaku and an application's own messages of class high.
+    pub fn room_chat(partition: Partition, room: &RoomId) -> Self {
+        Self(format!("pm.v1.room.high.chat.{partition}.{room}").into())
+    }
+
+    /// State, mutes, roles, kicks, and an application's own messages of class normal.
+    pub fn room_event(partition: Partition, room: &RoomId) -> Self {
+        Self(format!("pm.v1.room.normal.event.{partition}.{room}").into())
+    }
+
+    pub fn room_ranking(partition: Partition, room: &RoomId) -> Self {
+        Self(format!("pm.v1.room.normal.ranking.{partition}.{room}").into())
+    }
+
+    /// The running total of likes that one life of an api instance has accepted.
+    pub fn room_likes(partition: Partition, room: &RoomId, api: &Instance, life: Epoch) -> Self {
+        Self(format!("pm.v1.room.low.likes.{partition}.{room}.{api}.{life}").into())
+    }
+
+    /// A note, a level-up, an application's own messages of class low.
+    pub fn room_note(partition: Partition, room: &RoomId, id: &Token) -> Self {
+        Self(format!("pm.v1.room.low.note.{partition}.{room}.{id}").into())
+    }
+
+    /// A room's frames, to the comets with a member in it.
+    pub fn room_frame(partition: Partition, room: &RoomId) -> Self {
+        Self(format!("pm.v1.room.frame.{partition}.{room}").into())
+    }
+
+    /// Questions about rooms, to the partition's owner.
+    pub fn room_ask(partition: Partition) -> Self {
+        Self(format!("pm.v1.room.ask.{partition}").into())
+    }
+
+    /// Comets' reports of who is in a partition's rooms.
+    pub fn room_presence(partition: Partition) -> Self {
+        Self(format!("pm.v1.room.presence.{partition}").into())
+    }
+
+    /// How full a comet is.
+    pub fn comet_status(comet: &Instance) -> Self {
+        Self(format!("pm.v1.comet.status.{comet}").into())
+    }
+
     /// A reply subject below a connection's own inbox.
     pub fn reply(inbox: &str, token: u64) -> Self {
         Self(format!("{inbox}.{token:x}").into())
@@ -169,6 +228,44 @@ impl Filter {
         Self(format!("pm.v1.dir.{kind}.*.*.{}", unit.dotted()).into())
     }
 
+    pub fn room_high() -> Self {
+        Self("pm.v1.room.high.>".into())
+    }
+
+    pub fn room_normal() -> Self {
+        Self("pm.v1.room.normal.>".into())
+    }
+
+    pub fn room_low() -> Self {
+        Self("pm.v1.room.low.>".into())
+    }
+
+    pub fn gifts_of(partition: Partition) -> Self {
+        Self(format!("pm.v1.room.high.gift.{partition}.*").into())
+    }
+
+    pub fn chats_of(partition: Partition) -> Self {
+        Self(format!("pm.v1.room.high.chat.{partition}.*").into())
+    }
+
+    pub fn room_events_of(partition: Partition) -> Self {
+        Self(format!("pm.v1.room.normal.event.{partition}.*").into())
+    }
+
+    /// Likes of a partition's rooms.
+    pub fn likes_of(partition: Partition) -> Self {
+        Self(format!("pm.v1.room.low.likes.{partition}.>").into())
+    }
+
+    /// Notes of a partition's rooms.
+    pub fn notes_of(partition: Partition) -> Self {
+        Self(format!("pm.v1.room.low.note.{partition}.>").into())
+    }
+
+    pub fn comet_statuses() -> Self {
+        Self("pm.v1.comet.status.*".into())
+    }
+
     pub fn heartbeats() -> Self {
         Self("pm.v1.hb.*.*".into())
     }
@@ -188,6 +285,9 @@ impl Stream {
     pub const LOGIN: Stream = Stream(Cow::Borrowed("LOGIN"));
     pub const PUSH: Stream = Stream(Cow::Borrowed("PUSH"));
     pub const DEAD: Stream = Stream(Cow::Borrowed("DEAD"));
+    pub const ROOM_HIGH: Stream = Stream(Cow::Borrowed("ROOM_HIGH"));
+    pub const ROOM_NORMAL: Stream = Stream(Cow::Borrowed("ROOM_NORMAL"));
+    pub const ROOM_LOW: Stream = Stream(Cow::Borrowed("ROOM_LOW"));
 
     pub fn late(kind: &Kind) -> Self {
         Self(format!("LATE_{kind}").into())
@@ -219,6 +319,11 @@ impl Bucket {
     pub const MESH: Bucket = Bucket(Cow::Borrowed("mesh"));
     pub const SESSIONS: Bucket = Bucket(Cow::Borrowed("sess"));
     pub const PENDING: Bucket = Bucket(Cow::Borrowed("pending"));
+    /// Snapshots of rooms, and the ledger: written by room-fanout.
+    pub const LEDGER: Bucket = Bucket(Cow::Borrowed("ledger"));
+    /// State and roles: written by api.
+    pub const ROOMS: Bucket = Bucket(Cow::Borrowed("rooms"));
+    pub const MUTES: Bucket = Bucket(Cow::Borrowed("mutes"));
 
     pub fn calls(kind: &Kind) -> Self {
         Self(format!("call_{kind}").into())
@@ -261,6 +366,36 @@ impl Key {
         Self(call.to_string().into())
     }
 
+    /// Up to where a partition's rooms are all in their snapshots.
+    pub fn checkpoint(partition: Partition) -> Self {
+        Self(format!("p.{partition}").into())
+    }
+
+    pub fn room_snapshot(partition: Partition, room: &RoomId) -> Self {
+        Self(format!("r.{partition}.{room}").into())
+    }
+
+    /// What one user has given in a room.
+    pub fn ledger_row(partition: Partition, room: &RoomId, user: &UserId) -> Self {
+        Self(format!("u.{partition}.{room}.{user}").into())
+    }
+
+    pub fn room_state(room: &RoomId) -> Self {
+        Self(format!("state.{room}").into())
+    }
+
+    pub fn room_role(room: &RoomId, user: &UserId) -> Self {
+        Self(format!("role.{room}.{user}").into())
+    }
+
+    pub fn mute_everywhere(user: &UserId) -> Self {
+        Self(format!("all.{user}").into())
+    }
+
+    pub fn mute_in(room: &RoomId, user: &UserId) -> Self {
+        Self(format!("in.{room}.{user}").into())
+    }
+
     /// The subject that stores a bucket's key.
     pub fn subject(&self, bucket: &Bucket) -> Subject {
         Subject(format!("$KV.{bucket}.{self}").into())
@@ -285,6 +420,19 @@ impl KeyFilter {
     /// All pending pushes of a user.
     pub fn of_user(partition: Partition, user: &UserId) -> Self {
         Self(format!("{partition}.{user}.>").into())
+    }
+
+    pub fn room_snapshots_of(partition: Partition) -> Self {
+        Self(format!("r.{partition}.>").into())
+    }
+
+    pub fn ledger_rows_of(partition: Partition) -> Self {
+        Self(format!("u.{partition}.>").into())
+    }
+
+    /// What all users have given in a room.
+    pub fn ledger_rows_in(partition: Partition, room: &RoomId) -> Self {
+        Self(format!("u.{partition}.{room}.*").into())
     }
 
     pub fn members() -> Self {
@@ -313,109 +461,4 @@ pub mod header {
     pub const BATCH_ID: &str = "Nats-Batch-Id";
     pub const BATCH_SEQUENCE: &str = "Nats-Batch-Sequence";
     pub const BATCH_COMMIT: &str = "Nats-Batch-Commit";
-}
-
-/// What dedupes a message within a stream's window.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct MessageId(String);
-
-impl MessageId {
-    pub fn online(login: &crate::LoginId) -> Self {
-        Self(format!("{login}.on"))
-    }
-
-    pub fn offline(login: &crate::LoginId) -> Self {
-        Self(format!("{login}.off"))
-    }
-
-    /// An `offline` because of a timeout: one that ended nothing, because its user was back, must not hide a later one.
-    pub fn timeout(login: &crate::LoginId, at: crate::message::Millis) -> Self {
-        Self(format!("{login}.{at}.off"))
-    }
-
-    /// An `offline` that names no login.
-    pub fn offline_all(user: &UserId, device: Option<&crate::DeviceId>, at: crate::message::Millis) -> Self {
-        match device {
-            Some(device) => Self(format!("{user}.{device}.{at}.off")),
-            None => Self(format!("{user}..{at}.off")),
-        }
-    }
-
-    /// A record that was late for a kind: by its sequence in LOGIN.
-    pub fn late(sequence: u64) -> Self {
-        Self(format!("late.{sequence}"))
-    }
-
-    pub fn push(id: PushId) -> Self {
-        Self(id.to_string())
-    }
-
-    pub fn login_ended(kind: &Kind, login: &crate::LoginId) -> Self {
-        Self(format!("{kind}.{login}.ended"))
-    }
-
-    /// A change of a directory: the writer's own count of them, in one of its lives. Two changes of one membership
-    /// never share an id, one change that is stored again does.
-    pub fn directory(writer: &Instance, life: crate::message::Epoch, number: u64) -> Self {
-        Self(format!("dir.{writer}.{life}.{number}"))
-    }
-
-    pub fn dead(reason: DeadReason, source: &str) -> Self {
-        Self(format!("{}.{source}", reason.token()))
-    }
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// Parsers of the names that a service reads back.
-pub mod parse {
-    use super::*;
-
-    fn partition(text: &str) -> Option<Partition> {
-        text.parse().ok().map(Partition)
-    }
-
-    /// `<p>.<user>.<conn>`; `None` for the bucket's other keys.
-    pub fn session(key: &str) -> Option<(Partition, UserId, ConnId)> {
-        let mut parts = key.split('.');
-        let found = (partition(parts.next()?)?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        parts.next().is_none().then_some(found)
-    }
-
-    /// `<p>.<user>.<push>`.
-    pub fn pending(key: &str) -> Option<(Partition, UserId, PushId)> {
-        let mut parts = key.split('.');
-        let found = (partition(parts.next()?)?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        parts.next().is_none().then_some(found)
-    }
-
-    /// `m.<service>.<instance>`.
-    pub fn member(key: &str) -> Option<(Token, Instance)> {
-        let (service, instance) = key.strip_prefix("m.")?.split_once('.')?;
-        Some((service.parse().ok()?, instance.parse().ok()?))
-    }
-
-    /// `o.<service>.<p>`.
-    pub fn lease(key: &str) -> Option<(Token, Partition)> {
-        let (service, number) = key.strip_prefix("o.")?.split_once('.')?;
-        Some((service.parse().ok()?, partition(number)?))
-    }
-
-    pub fn heartbeat(subject: &str) -> Option<(Token, Instance)> {
-        let (service, instance) = subject.strip_prefix("pm.v1.hb.")?.split_once('.')?;
-        Some((service.parse().ok()?, instance.parse().ok()?))
-    }
-
-    pub fn directory(subject: &str) -> Option<(Kind, Partition, UserId, Unit)> {
-        let mut parts = subject.strip_prefix("pm.v1.dir.")?.splitn(4, '.');
-        let (kind, p, user) = (parts.next()?.parse().ok()?, partition(parts.next()?)?, parts.next()?.parse().ok()?);
-        Some((kind, p, user, Unit::from_levels(parts.next()?.split('.')).ok()?))
-    }
-
-    /// The user of a LOGIN, LATE or PUSH subject: its last token.
-    pub fn user(subject: &str) -> Option<UserId> {
-        subject.rsplit('.').next()?.parse().ok()
-    }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{RoomId, UserId};
+use crate::id::{GiftKey, RoomId, UserId};
 
 /// Most partitions a mesh may be provisioned with.
 pub const PARTITIONS_MAX: u16 = 1024;
@@ -45,6 +45,10 @@ impl Partitions {
 
     pub fn of_room(self, room: &RoomId) -> Partition {
         self.of_bytes(room.as_str().as_bytes())
+    }
+
+    pub fn of_gift_key(self, key: &GiftKey) -> Partition {
+        self.of_bytes(key.as_str().as_bytes())
     }
 
     pub fn all(self) -> impl Iterator<Item = Partition> {

@@ -13,6 +13,16 @@ use crate::{
 /// The priority group under which a partition's consumer is pinned to its owner.
 pub const PIN_GROUP: &str = "owner";
 
+/// How long gifts and chat can be read again: longer than a gift's marker is needed.
+pub const ROOM_HIGH_AGE: Duration = Duration::from_secs(2 * 3600);
+pub const ROOM_NORMAL_AGE: Duration = Duration::from_secs(24 * 3600);
+/// A total of likes that did not change for so long is in every snapshot.
+pub const ROOM_LOW_AGE: Duration = Duration::from_secs(10 * 60);
+/// How old a gift's key may be.
+pub const GIFT_WINDOW: Duration = Duration::from_secs(3600);
+/// How long the marker of a used key stays: the window, and the most that clocks may differ.
+pub const GIFT_MARKER_AGE: Duration = Duration::from_secs(62 * 60);
+
 /// A deployment's choices.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -131,13 +141,24 @@ pub fn topology(config: &TopologyConfig) -> Topology {
         max_age: Some(Duration::from_secs(7 * 24 * 3600)),
         ..all.stream(Stream::DEAD, Filter::dead())
     });
+    all.rooms();
     all.bucket(Bucket::MESH);
     all.bucket(Bucket::SESSIONS);
     all.bucket(Bucket::PENDING);
+    all.bucket(Bucket::LEDGER);
+    all.bucket(Bucket::ROOMS);
+    all.bucket(Bucket::MUTES);
     all
 }
 
 impl Topology {
+    /// What all streams and buckets on `storage` may take together, in bytes on each server that holds a copy.
+    pub fn bounds(&self, storage: Storage) -> u64 {
+        let streams = self.streams.iter().filter(|stream| stream.storage == storage).map(|stream| stream.max_bytes);
+        let buckets = self.buckets.iter().filter(|_| storage == Storage::File).map(|bucket| bucket.max_bytes);
+        streams.chain(buckets).sum()
+    }
+
     fn stream(&self, name: Stream, subject: Filter) -> StreamSpec {
         StreamSpec {
             name,
@@ -169,6 +190,36 @@ impl Topology {
                 replicas: self.config.replicas,
             });
         }
+    }
+
+    /// What rooms are told. Owners and other teams read with consumers of their own, so retention is by limits: high refuses
+    /// when it is full, since what it accepted must not be lost; the others drop their oldest.
+    fn rooms(&mut self) {
+        let high = StreamSpec {
+            retention: Retention::Limits,
+            max_age: Some(ROOM_HIGH_AGE),
+            // Each owner reads a partition with several consumers, and other teams have theirs.
+            max_consumers: 4 * u32::from(self.config.partitions.count()) + 1024,
+            ..self.stream(Stream::ROOM_HIGH, Filter::room_high())
+        };
+        let normal = StreamSpec {
+            name: Stream::ROOM_NORMAL,
+            subject: Filter::room_normal(),
+            when_full: WhenFull::DropOldest,
+            max_age: Some(ROOM_NORMAL_AGE),
+            ..high.clone()
+        };
+        let low = StreamSpec {
+            name: Stream::ROOM_LOW,
+            subject: Filter::room_low(),
+            when_full: WhenFull::DropOldest,
+            // Copies make up for what one server forgets.
+            storage: if self.config.replicas > 1 { Storage::Memory } else { Storage::File },
+            max_age: Some(ROOM_LOW_AGE),
+            max_messages_per_subject: Some(1),
+            ..high.clone()
+        };
+        self.streams.extend([high, normal, low]);
     }
 
     fn bucket(&mut self, name: Bucket) {

@@ -120,7 +120,8 @@ impl CallBook {
         }
     }
 
-    /// The record of a call is gone. One that had not ended has ended by that.
+    /// The record of a call is gone. One that had not ended has ended by that: whoever hears of it writes so, for those who
+    /// come later and know nothing of it.
     pub fn gone(&mut self, id: &CallId, now: Millis) -> Option<CallNews> {
         if let Some(unseen) = &mut self.unseen {
             unseen.remove(id);

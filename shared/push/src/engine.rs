@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use pushmesh_auth::Door;
 use pushmesh_bus::{Bus, ConsumeError, Kv, KvError, SubscribeError};
-use pushmesh_membership::{Lease, Membership, Ownership, PartitionWork};
+use pushmesh_membership::{Lease, Membership, Ownership, PartitionWork, View};
 use pushmesh_protocol::{
-    Kind,
+    Kind, Token,
     message::MeshInfo,
     name::{Bucket, Filter, Subject},
 };
@@ -22,6 +22,9 @@ use crate::{
     router::Router,
     rpc::{CallsService, Directory, DirectoryStore},
 };
+
+/// The name under which comets join the mesh.
+const COMETS: &str = "comet";
 
 /// Where an engine runs.
 #[derive(Clone)]
@@ -52,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) kind: Arc<dyn PushKind>,
     pub(crate) config: EngineConfig,
     pub(crate) sessions: Kv,
+    pub(crate) view: watch::Receiver<Arc<View>>,
+    pub(crate) comets: Token,
     pub(crate) feed: Arc<Feed>,
     pub(crate) router: Arc<Router>,
     pub(crate) directory: DirectoryStore,
@@ -92,7 +97,9 @@ impl Engine {
         tasks.spawn(stop.clone().run_until_cancelled_owned(answer_batches));
 
         let directory = DirectoryStore::new(&bus, &*kind, mesh.partitions, &membership);
-        let shared = Arc::new(Shared { bus, kind, config, sessions, feed, router, directory, metrics });
+        let (view, comets) = (membership.view(), Token::new(COMETS).expect("made of token characters"));
+        let shared = Shared { bus, kind, config, sessions, view, comets, feed, router, directory, metrics };
+        let shared = Arc::new(shared);
         let ownership = membership.own(mesh.partitions, Arc::new(Work(shared.clone())));
         tasks.close();
         Ok(Self { shared, calls, membership, ownership, tasks, stop })

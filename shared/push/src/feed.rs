@@ -9,17 +9,23 @@ use std::{
     time::Duration,
 };
 
-use pushmesh_bus::{Kv, KvEvent};
-use pushmesh_protocol::{CallId, message::CallRecord, name::KeyFilter, wire};
+use pushmesh_bus::{Kv, KvError, KvEvent};
+use pushmesh_protocol::{
+    CallId,
+    message::CallRecord,
+    name::{Key, KeyFilter},
+    wire,
+};
 use tokio::{
     sync::{broadcast, watch},
+    task::JoinSet,
     time::{MissedTickBehavior, interval},
 };
 
 use crate::{
-    book::{CallBook, CallNews},
+    book::{CallBook, CallNews, CallNote},
     clock,
-    kind::PushKind,
+    kind::{PushKind, ended_call_lifetime},
     metrics::Metrics,
     patience,
 };
@@ -31,10 +37,13 @@ pub(crate) struct Feed {
     book: RwLock<CallBook>,
     news: broadcast::Sender<CallNews>,
     current: watch::Sender<bool>,
+    /// How long the record of an ended call stands.
+    ended_lifetime: Duration,
 }
 
 enum Event {
     Bucket(Option<KvEvent>),
+    Marked,
     Tick,
 }
 
@@ -44,6 +53,7 @@ impl Feed {
             book: RwLock::new(CallBook::new(kind.dissolve_after())),
             news: broadcast::Sender::new(NEWS_KEPT),
             current: watch::Sender::new(false),
+            ended_lifetime: ended_call_lifetime(kind),
         }
     }
 
@@ -67,14 +77,26 @@ impl Feed {
         let mut watch = patience::until_done("watch of calls", || calls.watch(KeyFilter::all())).await;
         let mut ticks = interval(Duration::from_secs(1));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut marking = JoinSet::new();
         loop {
             let event = tokio::select! {
                 event = watch.next() => Event::Bucket(event),
+                Some(_) = marking.join_next() => Event::Marked,
                 _ = ticks.tick() => Event::Tick,
             };
             let news = match event {
                 Event::Bucket(None) => return,
-                Event::Bucket(Some(event)) => self.apply(event, &metrics),
+                Event::Bucket(Some(event)) => {
+                    let gone = !matches!(event, KvEvent::Put(_));
+                    let news = self.apply(event, &metrics);
+                    for call in news.iter().filter(|_| gone) {
+                        if let CallNews::Ended(call) = call {
+                            marking.spawn(mark_ended(calls.clone(), call.clone(), self.ended_lifetime));
+                        }
+                    }
+                    news
+                }
+                Event::Marked => continue,
                 Event::Tick => self.write(|book| book.take_due(clock::now())),
             };
             for news in news {
@@ -114,5 +136,19 @@ impl Feed {
 
     fn write<T>(&self, change: impl FnOnce(&mut CallBook) -> T) -> T {
         change(&mut self.book.write().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Somebody purged the record of an active call. Whoever owns a partition now withdraws it; whoever comes later, and never
+/// heard of it, must still find that it ended.
+async fn mark_ended(calls: Kv, call: Arc<CallNote>, lifetime: Duration) {
+    let CallNote { id, unit, started_at, ended_at, trace, .. } = &*call;
+    let record =
+        CallRecord { unit: unit.clone(), started_at: *started_at, ended_at: *ended_at, data: None, trace: *trace };
+    match calls.create_for(&Key::call(id), wire::encode(&record).into(), lifetime).await {
+        Ok(_) => tracing::warn!(call = %id, "the record of an active call was purged: it counts as ended"),
+        // Another instance was faster.
+        Err(KvError::Exists) => {}
+        Err(error) => tracing::warn!(call = %id, %error, "the end of a purged call could not be noted"),
     }
 }

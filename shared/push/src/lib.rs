@@ -16,13 +16,15 @@
 //! not know which connection a login has.
 //!
 //! A kind is a [`PushKind`]; the services group-push, discuss-push and org-push are one each, with a contract of their
-//! own in front of [`Directory`]. Start reading at [`desk`], then [`partition`] and [`engine`].
+//! own in front of [`Directory`]; all else that such a service is, is [`PushService`]. Start reading at [`desk`], then
+//! [`partition`] and [`engine`].
 
 mod book;
 mod clock;
 mod config;
 mod desk;
 mod engine;
+mod event;
 mod feed;
 mod kind;
 mod metrics;
@@ -33,9 +35,11 @@ mod patience;
 mod removals;
 mod router;
 pub mod rpc;
+mod service;
 mod sources;
 
 pub use config::EngineConfig;
 pub use engine::{Engine, Host, StartError};
 pub use kind::{ENDED_CALL_LIFETIME, PushKind, Reach, call_policy};
-pub use rpc::{CallsService, Directory, Member, MemberOf};
+pub use rpc::{CallsService, Directory, Member};
+pub use service::PushService;

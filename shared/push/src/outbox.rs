@@ -34,6 +34,13 @@ pub(crate) struct Parcel {
     _span: Span,
 }
 
+impl Parcel {
+    /// An end of a login that no record waits for: nobody makes it again.
+    pub(crate) fn is_made_once(&self) -> bool {
+        self.ticket.is_none() && matches!(self.order, PushOrder::LoginEnded(_))
+    }
+}
+
 #[derive(Debug)]
 enum Slot {
     Open,
@@ -82,6 +89,11 @@ impl<R> Outbox<R> {
     /// Whether nothing waits, neither to be stored nor to be answered.
     pub(crate) fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.parts.is_empty()
+    }
+
+    /// Whether something waits that the partition's next owner would not make again.
+    pub(crate) fn holds_what_is_made_once(&self) -> bool {
+        self.waiting.iter().any(Parcel::is_made_once)
     }
 
     /// A part of `entries` records waits for its answer. Each of them is settled, or awaited, next.
@@ -272,10 +284,12 @@ mod tests {
         let ticket = outbox.open("part", 1).next().unwrap();
         outbox.wait(ticket, vec![ended("old"), deliver("l1")], Span::none());
         outbox.push(deliver("l2").0, Span::none());
+        assert!(!outbox.holds_what_is_made_once(), "a record that is not answered is said again, its end with it");
         let taken = outbox.take(9, now);
         let (tally, answers) = outbox.stored(taken, vec![outage(), outage(), outage()], now);
         assert!(matches!(&answers[..], [("part", results)] if matches!(results[..], [OnlineResult::Failed { .. }])));
         assert_eq!(tally.failures, 3);
+        assert!(outbox.holds_what_is_made_once(), "the record is said again, the end it caused is not");
         assert_eq!(outbox.len(), 2, "the delivery of the record is not kept");
         assert!(outbox.take(9, now).is_empty(), "a failure is waited out");
         let later = now + RETRY_FIRST;

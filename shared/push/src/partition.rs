@@ -4,11 +4,11 @@
 //! time. Bound: while [`OUTBOX_HIGH`] orders wait, nothing more is taken in, and what is not taken in waits in its own
 //! bounded queue. Before every round the lease is asked.
 
-use std::{future::pending, pin::Pin, sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use pushmesh_bus::{Bus, KvEvent, Message, Outgoing, StoreError, Stored, StreamEvent};
-use pushmesh_membership::Lease;
+use pushmesh_bus::{Bus, Message, Outgoing, StoreError, Stored};
+use pushmesh_membership::{Lease, View};
 use pushmesh_protocol::{
     TraceContext,
     message::{CallsAnswer, CallsRequest, OnlineResult, PushOrder},
@@ -25,8 +25,9 @@ use tracing::Span;
 use crate::{
     book::CallNews,
     clock,
-    desk::{Desk, Effects, Input, MemberNews, Outcome, Rules, SessionNews},
+    desk::{Comets, Desk, Effects, Input, MemberNews, Outcome, Rules, SessionNews},
     engine::Shared,
+    event::{Event, fair, round},
     metrics::Share,
     order::{outgoing, set_trace, trace_of},
     outbox::{Outbox, Parcel},
@@ -43,30 +44,12 @@ pub(crate) const ROUND_MAX: usize = 500;
 const BATCH_MIN: usize = 32;
 /// How long a partition that is asked for keeps storing what it has; its next owner evaluates anyway.
 const HAND_OVER_MAX: Duration = Duration::from_secs(2);
+/// And what the next owner does not know of: ends of logins.
+const ENDS_MAX: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(100);
 
 /// Messages on their way to a stream.
 pub(crate) type StoreRound = Pin<Box<dyn Future<Output = Vec<Result<Stored, StoreError>>> + Send>>;
-
-enum Event {
-    /// Fenced: stop at once.
-    Lost,
-    /// Asked to hand over.
-    Released,
-    Stored(Vec<Result<Stored, StoreError>>),
-    Removed(Vec<Result<Stored, StoreError>>),
-    Batch(Part),
-    Session(KvEvent),
-    Member(StreamEvent),
-    Call(CallNews),
-    /// News of calls were missed.
-    CallsMissed,
-    CallsCurrent,
-    Question(Message),
-    /// The connection is closed: the process stops.
-    Closed,
-    Tick,
-}
 
 /// Owns the partition until it is released or lost.
 pub(crate) async fn run(shared: Arc<Shared>, lease: Lease) {
@@ -83,8 +66,9 @@ pub(crate) async fn run(shared: Arc<Shared>, lease: Lease) {
     let rules = Rules::new(&*shared.kind, lease.epoch(), shared.config.stale_after, shared.config.session_grace);
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let task = Task {
+    let mut task = Task {
         desk: Desk::new(rules),
+        view: shared.view.clone(),
         outbox: Outbox::default(),
         round: None,
         removals: Removals::default(),
@@ -100,6 +84,7 @@ pub(crate) async fn run(shared: Arc<Shared>, lease: Lease) {
         lease,
         shared,
     };
+    task.see_comets();
     task.run().await;
 }
 
@@ -118,6 +103,7 @@ struct Task {
     calls: broadcast::Receiver<CallNews>,
     calls_current: watch::Receiver<bool>,
     ticks: Interval,
+    view: watch::Receiver<Arc<View>>,
     desk: Desk,
     outbox: Outbox<PartReply>,
     /// What is being stored.
@@ -126,7 +112,7 @@ struct Task {
     loading: Option<Loading>,
     /// Whom to tell next of all calls, active and ended.
     evaluating: Option<u32>,
-    /// Set when asked to hand over: until when what waits is stored.
+    /// When it was asked to hand over.
     hand_over: Option<Instant>,
     share: Share,
 }
@@ -138,11 +124,11 @@ impl Task {
                 Event::Lost | Event::Closed => return,
                 Event::Released => {
                     self.parts.close();
-                    self.hand_over = Some(Instant::now() + HAND_OVER_MAX);
+                    self.hand_over = Some(Instant::now());
                 }
                 event => self.apply(event).await,
             }
-            if self.hand_over.is_some_and(|until| self.settled() || Instant::now() >= until) {
+            if self.hand_over.is_some_and(|since| self.may_go(since.elapsed())) {
                 return;
             }
             self.pump();
@@ -163,6 +149,7 @@ impl Task {
             results = round(self.round.as_mut().map(|(_, round)| round)) => Event::Stored(results),
             results = round(self.removals.round()) => Event::Removed(results),
             _ = self.ticks.tick() => Event::Tick,
+            Ok(()) = self.view.changed() => Event::Members,
             event = fair(
                 &mut self.sources, &mut self.parts, &mut self.calls, &mut self.calls_current, serving, await_calls,
             ), if room => event,
@@ -197,8 +184,16 @@ impl Task {
             }
             Event::Question(message) => self.question(message).await,
             Event::Tick => self.engine_input(Input::Tick),
+            Event::Members => self.see_comets(),
             Event::Lost | Event::Released | Event::Closed => {}
         }
+    }
+
+    fn see_comets(&mut self) {
+        let view = self.view.borrow_and_update().clone();
+        let alive = view.members_of(&self.shared.comets).filter(|member| member.alive);
+        let comets = Comets::new(alive.map(|member| (member.instance.clone(), member.epoch)));
+        self.engine_input(Input::Comets(comets));
     }
 
     fn caught_up(&mut self, note: impl FnOnce(&mut Loading)) {
@@ -338,8 +333,14 @@ impl Task {
         }
     }
 
-    fn settled(&self) -> bool {
-        self.outbox.is_idle() && self.round.is_none()
+    /// Whether the partition may be let go, this long after it was asked for.
+    fn may_go(&self, after: Duration) -> bool {
+        if self.outbox.is_idle() && self.round.is_none() {
+            return true;
+        }
+        let storing = self.round.iter().flat_map(|(parcels, _)| parcels);
+        let made_once = self.outbox.holds_what_is_made_once() || storing.into_iter().any(Parcel::is_made_once);
+        after >= if made_once { ENDS_MAX } else { HAND_OVER_MAX }
     }
 
     /// Starts what can be started.
@@ -369,32 +370,6 @@ impl Task {
     }
 }
 
-/// The next event from outside, none of them favoured.
-async fn fair(
-    sources: &mut Sources,
-    parts: &mut mpsc::Receiver<Part>,
-    calls: &mut broadcast::Receiver<CallNews>,
-    calls_current: &mut watch::Receiver<bool>,
-    serving: bool,
-    await_calls: bool,
-) -> Event {
-    tokio::select! {
-        Some(part) = parts.recv(), if serving => Event::Batch(part),
-        event = sources.sessions.next() => event.map_or(Event::Closed, Event::Session),
-        event = sources.directory.next() => event.map_or(Event::Closed, Event::Member),
-        news = calls.recv() => match news {
-            Ok(news) => Event::Call(news),
-            Err(broadcast::error::RecvError::Lagged(_)) => Event::CallsMissed,
-            Err(broadcast::error::RecvError::Closed) => Event::Closed,
-        },
-        known = calls_current.wait_for(|current| *current), if await_calls => match known {
-            Ok(_) => Event::CallsCurrent,
-            Err(_) => Event::Closed,
-        },
-        message = sources.questions.next(), if serving => message.map_or(Event::Closed, Event::Question),
-    }
-}
-
 /// One result each. An atomic batch takes the server some milliseconds whatever its size, so few go singly, all at once;
 /// they are sent in their order, and only an outage in their midst changes it, which their ids bear.
 async fn store(bus: Bus, messages: Vec<Outgoing>) -> Vec<Result<Stored, StoreError>> {
@@ -402,11 +377,4 @@ async fn store(bus: Bus, messages: Vec<Outgoing>) -> Vec<Result<Stored, StoreErr
         return bus.store_all(&Stream::PUSH, messages).await;
     }
     join_all(messages.into_iter().map(|message| bus.store(message))).await
-}
-
-async fn round(round: Option<&mut StoreRound>) -> Vec<Result<Stored, StoreError>> {
-    match round {
-        Some(round) => round.await,
-        None => pending().await,
-    }
 }

@@ -135,6 +135,11 @@ impl Process {
         self.signal(libc::SIGINT);
     }
 
+    /// SIGHUP.
+    pub fn hang_up(&mut self) {
+        self.signal(libc::SIGHUP);
+    }
+
     /// SIGKILL, and waits for its end.
     pub fn kill(&mut self) {
         if self.try_status().is_none() {

@@ -63,7 +63,7 @@ async fn a_bad_configuration_is_told_with_the_servers_own_words() {
 #[tokio::test]
 async fn a_process_tells_its_doors_and_its_end() {
     // With `--ready-file <path>` as the last two arguments.
-    let script = r#"trap 'exit 7' TERM; echo '{"http":"127.0.0.1:4711"}' > "$2.tmp"; mv "$2.tmp" "$2"; echo hello >&2
+    let script = r#"trap 'exit 7' TERM; echo hello >&2; echo '{"http":"127.0.0.1:4711"}' > "$2.tmp"; mv "$2.tmp" "$2"
         while :; do read -t 0.05 <> <(:); done"#;
     let options = ProcessOptions::new("bash").args(["-c", script, "script"]);
     let mut process = Process::start("script", options).await;

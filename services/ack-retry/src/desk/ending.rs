@@ -20,6 +20,7 @@ impl Desk {
         entry.ended = Some(outcome);
         entry.hold = hold;
         let timer = entry.timer.take();
+        let place = (entry.seq, id);
         let (push, user, tries) = (entry.id, entry.user.clone(), entry.tries);
         let after = now.saturating_sub(entry.made_at);
         let login = match &entry.to {
@@ -32,7 +33,9 @@ impl Desk {
         if let Some(sequence) = hold {
             self.hold(sequence);
         }
-        self.user(&user, now).settled.remember(login.as_ref(), push);
+        let known = self.user(&user, now);
+        known.settled.remember(login.as_ref(), push);
+        known.inbox.remove(&place);
         self.note(Fact::Settled { outcome, user, push, tries, after });
         self.finish(id);
     }
@@ -52,7 +55,8 @@ impl Desk {
             let (push, user) = (entry.id, entry.user.clone());
             let detail = match reason {
                 DeadReason::InboxFull => {
-                    format!("the inbox held {} newer ones", self.rules.inbox_max_per_user)
+                    let (of_one, of_all) = (self.rules.inbox_max_per_user, self.rules.inbox_max());
+                    format!("the user's inbox held {of_one} newer ones, or the partition's inboxes {of_all} others")
                 }
                 _ => format!("{} transmissions without an acknowledgement", entry.tries),
             };
@@ -73,7 +77,7 @@ impl Desk {
         let entry = self.pushes.remove(id)?;
         self.by_id.remove(&entry.id);
         if let Some(user) = self.users.get_mut(&entry.user) {
-            user.pushes.retain(|other| *other != id);
+            user.pushes.remove(&(entry.seq, id));
         }
         self.load.pushes -= 1;
         self.load.inbox -= usize::from(entry.inbox);

@@ -1,5 +1,7 @@
 //! One push at the desk.
 
+use std::collections::BTreeSet;
+
 use pushmesh_protocol::{
     ConnId, DeviceId, Kind, LoginId, PushId, UserId,
     message::{AtEnd, Body, Millis, Pending, PendingState, PushOrder, Target},
@@ -47,9 +49,19 @@ impl Outcome {
 /// What the desk knows of one user beside his sessions.
 #[derive(Debug, Default)]
 pub struct User {
-    pub pushes: Vec<Id>,
+    /// By their place in PUSH, so that one of many is found and removed at the cost of one of few.
+    pub pushes: BTreeSet<(u64, Id)>,
+    /// Those of them in the inbox that have not ended.
+    pub inbox: BTreeSet<(u64, Id)>,
     pub settled: Settled,
     pub touched: Millis,
+}
+
+impl User {
+    /// The user's pushes, the oldest first: as they are now, whatever becomes of them.
+    pub fn push_ids(&self) -> Vec<Id> {
+        self.pushes.iter().map(|(_, id)| *id).collect()
+    }
 }
 
 /// Whom a push is for.

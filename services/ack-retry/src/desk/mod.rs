@@ -8,6 +8,9 @@
 //! everything delivered to the old one as sent once, never sends a fourth time. At most one effect of a push is on its
 //! way at a time: `pending` sees its writes in order.
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may")]
+mod bounds_tests;
 mod ending;
 mod entry;
 mod fact;
@@ -62,8 +65,18 @@ pub struct Rules {
     pub pushes_max: usize,
     /// Bytes of that content.
     pub bytes_max: usize,
+    /// Pushes not settled, in one partition, with content in memory or without: beyond, PUSH is not pulled. Inboxes take
+    /// half of them, so that what must be told now is never held up by what waits for days.
+    pub entries_max: usize,
     /// A CALL_ENDED that nobody could be sent expires after this long.
     pub withdrawal_lifetime: Duration,
+}
+
+impl Rules {
+    /// Pushes in the inboxes of one partition; what would enter one beyond is a dead letter.
+    fn inbox_max(&self) -> usize {
+        self.entries_max / 2
+    }
 }
 
 /// What happened.
@@ -283,7 +296,8 @@ impl Desk {
 
     /// Whether more messages of PUSH should wait in the stream.
     pub fn is_full(&self) -> bool {
-        self.load.in_hand >= self.rules.pushes_max || self.load.bytes >= self.rules.bytes_max
+        let Load { pushes, in_hand, bytes, .. } = self.load;
+        in_hand >= self.rules.pushes_max || bytes >= self.rules.bytes_max || pushes >= self.rules.entries_max
     }
 
     fn fire(&mut self, now: Millis) {

@@ -1,7 +1,7 @@
 //! What comes in: orders from PUSH, keys from `pending`, and comets' answers.
 
 use pushmesh_protocol::{
-    ConnId, PushId, UserId,
+    ConnId, DeviceId, Kind, LoginId, PushId, UserId,
     message::{AckOutcome, LoginEnded, Millis, Pending, PushOrder, Source, Withdrawal},
 };
 
@@ -42,9 +42,10 @@ impl Desk {
     }
 
     fn accept(&mut self, entry: Entry, now: Millis) -> Id {
-        let user = self.user(&entry.user, now);
         let ended = match &entry.to {
-            To::Login { login, kind: Some(kind), .. } => user.settled.has_ended(login, kind),
+            To::Login { login, device, kind: Some(kind) } => {
+                self.is_over(&entry.user, login, device, kind, entry.made_at)
+            }
             _ => false,
         };
         let id = self.insert(entry, now);
@@ -57,15 +58,29 @@ impl Desk {
         id
     }
 
+    /// Whether a login that ended in a kind stays so for what was made at `made_at`.
+    ///
+    /// What its kind makes of it after its end says that it goes on: its comet is heard again, or an owner that came later
+    /// knows the device by its session alone, whatever login that began with. Unless nobody is there.
+    fn is_over(&self, user: &UserId, login: &LoginId, device: &DeviceId, kind: &Kind, made_at: Millis) -> bool {
+        let ended = self.users.get(user).and_then(|user| user.settled.ended_at(login, kind));
+        ended.is_some_and(|ended| made_at <= ended || self.sessions.newest(user, device).is_none())
+    }
+
     fn insert(&mut self, entry: Entry, now: Millis) -> Id {
         let (push, user, bytes) = (entry.id, entry.user.clone(), entry.bytes_in_hand());
+        let (seq, inbox) = (entry.seq, entry.inbox);
         self.load.pushes += 1;
         self.load.inbox += usize::from(entry.inbox);
         self.load.in_hand += 1;
         self.load.bytes += bytes;
         let id = self.pushes.insert(entry);
         self.by_id.insert(push, id);
-        self.user(&user, now).pushes.push(id);
+        let user = self.user(&user, now);
+        user.pushes.insert((seq, id));
+        if inbox {
+            user.inbox.insert((seq, id));
+        }
         id
     }
 
@@ -97,7 +112,8 @@ impl Desk {
             // It may still come: then it is settled already.
             None => self.user(&user, now).settled.remember(Some(&withdrawal.login_id), withdrawal.push),
         }
-        let ended = self.user(&user, now).settled.has_ended(&withdrawal.login_id, &withdrawal.kind);
+        let Withdrawal { login_id, device, kind, at, .. } = &withdrawal;
+        let ended = self.is_over(&user, login_id, device, kind, *at);
         let told = sent || sent_at.is_some() || self.sessions.knows_device(&user, &withdrawal.device);
         let order = PushOrder::Withdraw(withdrawal);
         match Entry::of_stream(order, sequence, sent_at, self.withdrawal_lifetime()) {
@@ -113,8 +129,8 @@ impl Desk {
 
     fn login_ended(&mut self, ended: &LoginEnded, sequence: u64, now: Millis) {
         let user = self.user(&ended.user, now);
-        user.settled.end(ended.login_id.clone(), ended.kind.clone());
-        for id in user.pushes.clone() {
+        user.settled.end(ended.login_id.clone(), ended.kind.clone(), ended.at);
+        for id in user.push_ids() {
             let Some(Entry { to: To::Login { login, kind: Some(kind), .. }, .. }) = self.pushes.get(id) else {
                 continue;
             };

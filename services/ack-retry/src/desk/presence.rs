@@ -6,7 +6,7 @@ use pushmesh_protocol::{
     message::{CometItem, CometOrder, LoginAnswer, LoginReport, Millis, OfflineCause, ReportedEvent},
 };
 
-use super::{Action, Desk, Effect, Fact, Timer, millis};
+use super::{Action, Desk, Effect, Fact, Timer, User, millis};
 use crate::{
     sessions::{Change, Known},
     slab::Id,
@@ -41,7 +41,7 @@ impl Desk {
     fn wake(&mut self, id: Id, now: Millis) {
         let Some(known) = self.sessions.get(id).filter(|known| known.is_live()) else { return };
         let (conn, since) = (known.conn.clone(), known.session.since);
-        let pushes = self.users.get(&known.user).map(|user| user.pushes.clone()).unwrap_or_default();
+        let pushes = self.users.get(&known.user).map(User::push_ids).unwrap_or_default();
         for push in pushes {
             let Some(entry) = self.pushes.get(push) else { continue };
             let is_target = self.targets(entry).iter().any(|(target, _)| *target == id);
@@ -157,7 +157,7 @@ impl Desk {
         }
         let Some(user) = self.users.get_mut(&known.user) else { return };
         user.touched = now;
-        for id in user.pushes.clone() {
+        for id in user.push_ids() {
             self.step(id, now);
         }
     }

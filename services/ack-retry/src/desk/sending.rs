@@ -164,34 +164,38 @@ impl Desk {
     }
 
     fn enter_inbox(&mut self, id: Id, now: Millis) {
+        if self.load.inbox >= self.rules.inbox_max() {
+            return self.settle(id, Outcome::InboxFull, None, now);
+        }
         let limit = now.saturating_add(millis(self.rules.inbox_max_age));
         let Some(entry) = self.pushes.get_mut(id) else { return };
         entry.inbox = true;
         (entry.tries, entry.last_sent, entry.urgent) = (0, None, false);
         entry.sent_to.clear();
         entry.expires = entry.expires.min(limit);
-        let user = entry.user.clone();
+        let (user, place) = (entry.user.clone(), (entry.seq, id));
         self.load.inbox += 1;
         self.note(Fact::Inboxed);
+        self.user(&user, now).inbox.insert(place);
         self.bound_inbox(&user, now);
     }
 
     // The oldest go; the one that just came may be among them.
     fn bound_inbox(&mut self, user: &pushmesh_protocol::UserId, now: Millis) {
-        let Some(user) = self.users.get(user) else { return };
-        let kept = |id: &Id| self.pushes.get(*id).filter(|entry| entry.inbox && entry.ended.is_none());
-        let mut inbox: Vec<_> = user.pushes.iter().filter_map(|id| Some((kept(id)?.seq, *id))).collect();
-        let over = inbox.len().saturating_sub(self.rules.inbox_max_per_user);
-        inbox.sort_unstable_by_key(|(seq, _)| *seq);
-        for (_, oldest) in inbox.into_iter().take(over) {
+        while let Some(user) = self.users.get(user).filter(|user| user.inbox.len() > self.rules.inbox_max_per_user)
+            && let Some((_, oldest)) = user.inbox.first().copied()
+        {
             self.settle(oldest, Outcome::InboxFull, None, now);
         }
     }
 
     fn leave_inbox(&mut self, id: Id) {
-        if let Some(entry) = self.pushes.get_mut(id) {
-            entry.inbox = false;
-            self.load.inbox -= 1;
+        let Some(entry) = self.pushes.get_mut(id) else { return };
+        entry.inbox = false;
+        self.load.inbox -= 1;
+        let place = (entry.seq, id);
+        if let Some(user) = self.users.get_mut(&entry.user) {
+            user.inbox.remove(&place);
         }
     }
 

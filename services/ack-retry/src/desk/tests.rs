@@ -1,7 +1,4 @@
-use pushmesh_protocol::{
-    PushId,
-    message::{AckOutcome, AtEnd, CometOrder, PendingState, Source},
-};
+use pushmesh_protocol::message::{AckOutcome, AtEnd, CometOrder, PendingState, Source};
 
 use super::{world::*, *};
 
@@ -229,6 +226,25 @@ fn a_login_that_ended_takes_its_calls_along_without_an_alarm() {
 }
 
 #[test]
+fn a_login_that_its_kind_takes_up_again_is_told() {
+    let mut world = online();
+    world.connect("alice", "tablet", "l2", "t", "c1");
+    world.login_ended("alice", "l1");
+    world.login_ended("alice", "l2");
+    world.leave("alice", "t");
+    world.pass(1);
+    // A later owner of the kind knows the phone's login by its session; the tablet's is over.
+    let (phone, tablet) = (world.call("alice", "phone", "l1", "call"), world.call("alice", "tablet", "l2", "call"));
+    assert_eq!((world.times(phone).len(), world.times(tablet).len()), (1, 0));
+    assert_eq!(world.outcomes(tablet), [Outcome::Expired]);
+    world.answer("alice", "a", phone, AckOutcome::Acked);
+    let ended = world.withdraw("alice", "phone", "l1", "call");
+    assert_eq!(world.times(ended).len(), 1);
+    world.answer("alice", "a", ended, AckOutcome::Acked);
+    world.nothing_is_left();
+}
+
+#[test]
 fn a_logins_pushes_go_to_the_newest_session_of_its_device() {
     let mut world = online();
     world.pass(10);
@@ -303,19 +319,6 @@ fn an_outage_uses_up_no_tries() {
     world.apply(Event::Connected(true));
     world.pass(5 * RETRY);
     assert_eq!(world.times(push), [0, 70_000, 80_000], "the time of the outage does not count");
-}
-
-#[test]
-fn a_full_desk_forgets_the_content_of_what_only_waits() {
-    let mut world = World::with(Rules { pushes_max: 4, ..rules() });
-    let pushes: Vec<PushId> = (0..4).map(|n| world.call("alice", "phone", "l1", &format!("c{n}"))).collect();
-    assert!(world.desk.load().in_hand < 4 && !world.desk.is_full());
-    world.connect("alice", "phone", "l1", "a", "c1");
-    for push in pushes {
-        assert_eq!(world.times(push).len(), 1);
-        world.answer("alice", "a", push, AckOutcome::Acked);
-    }
-    world.nothing_is_left();
 }
 
 #[test]

@@ -28,6 +28,7 @@ pub fn rules() -> Rules {
         inbox_max_per_user: 3,
         pushes_max: 1_000,
         bytes_max: 1 << 20,
+        entries_max: 10_000,
         withdrawal_lifetime: Duration::from_millis(LIFETIME),
     }
 }

@@ -15,6 +15,7 @@ fn a_value_out_of_bounds_is_named() {
         ("service.transmissions=0", "service.transmissions"),
         ("service.suspect_after=40s", "service.suspect_after"),
         ("service.inbox_max_per_user=0", "service.inbox_max_per_user"),
+        ("service.entries_max=1", "service.entries_max"),
     ] {
         let args = ["--set", setting, "--check-config"];
         let output = Command::new(env!("CARGO_BIN_EXE_ack-retry")).args(args).output().unwrap();

@@ -49,3 +49,19 @@ async fn an_absent_session_ends_its_login_and_goes() {
     assert!(mesh.reports().iter().all(|report| report.event == ReportedEvent::Offline(OfflineCause::Timeout)));
     assert!(mesh.has_session("carol", "c").await);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_does_not_wait_for_a_report_that_nobody_answers() {
+    let mesh = Mesh::start().await;
+    mesh.silence_login_ingest();
+    let mut ack_retry = mesh.ack_retry("one", &["shutdown.grace=12s"]).await;
+    let comet = mesh.comet("c1").await;
+    mesh.put_session_since(&comet, "alice", "phone", "l1", "a", now() - 10, Some(now())).await;
+    wait_for("the end to be reported", LONG, async || {
+        if mesh.reports().is_empty() { Err("nothing is reported") } else { Ok(()) }
+    })
+    .await;
+    ack_retry.term();
+    ack_retry.expect_exit(0, LONG).await;
+    assert!(mesh.has_session("alice", "a").await, "the next owner reports it");
+}

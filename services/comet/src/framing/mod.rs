@@ -3,6 +3,8 @@
 //! Everything here is pure. A [`Dialect`] is chosen at the handshake and stays; a frame is encoded once per dialect in use.
 
 pub mod handshake;
+pub mod partial;
+pub mod proxy;
 pub mod tcp;
 pub mod websocket;
 
@@ -134,7 +136,7 @@ pub enum Violation {
     Utf8,
     #[error("a close frame with a malformed code or reason")]
     BadClose,
-    #[error("an empty message")]
+    #[error("a frame of no bytes")]
     Empty,
 }
 

@@ -128,9 +128,6 @@ pub fn read<'a>(
             Cow::Owned(assembly.data)
         }
     };
-    if message.is_empty() {
-        return Err(Violation::Empty);
-    }
     if kind == Opcode::Text && std::str::from_utf8(&message).is_err() {
         return Err(Violation::Utf8);
     }

@@ -13,9 +13,9 @@ use pushmesh_protocol::{
     name::Subject,
     wire,
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::time::Instant;
 
-use crate::shard::outlet::AckEvent;
+use crate::{queue::Receiver, shard::outlet::AckEvent};
 
 /// Longest that an acknowledgement waits for others.
 const GATHER_FOR: Duration = Duration::from_millis(2);
@@ -32,7 +32,7 @@ enum Event {
 }
 
 /// Publishes until the queue closes and what was gathered is out.
-pub async fn run(bus: Bus, instance: Instance, membership: Membership, mut events: mpsc::Receiver<AckEvent>) {
+pub async fn run(bus: Bus, instance: Instance, membership: Membership, mut events: Receiver<AckEvent>) {
     let mut gathered = Gathered::default();
     let mut came = Vec::with_capacity(IN_A_ROW);
     let mut due: Option<Instant> = None;

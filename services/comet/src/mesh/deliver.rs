@@ -4,21 +4,20 @@ use std::time::Instant;
 
 use pushmesh_bus::{Message, Subscription};
 use pushmesh_protocol::{
-    Partition,
     frame::ServerFrame,
-    message::{AckOutcome, CometBatch, CometItem, CometOrder, Epoch},
+    message::{AckOutcome, CometBatch, CometItem, CometOrder},
     metric::comet as names,
-    partition::PARTITIONS_MAX,
     wire,
 };
 use pushmesh_telemetry::{
     metric::counter,
     span::{self, Role},
 };
-use tokio::sync::mpsc;
 
+use super::fence::Fence;
 use crate::{
     address::Address,
+    queue::Sender,
     shard::{
         command::{Batch, Delivery, Queues, Receipt, What},
         outlet::AckEvent,
@@ -29,7 +28,7 @@ use crate::{
 const IN_A_ROW: usize = 64;
 
 /// Delivers until the subscription ends.
-pub async fn run(mut inbox: Subscription, shards: Vec<Queues>, acks: mpsc::Sender<AckEvent>) {
+pub async fn run(mut inbox: Subscription, shards: Vec<Queues>, acks: Sender<AckEvent>) {
     let (malformed, dropped) = (counter(&names::MALFORMED), counter(&names::BATCHES_DROPPED));
     let mut sorter = Sorter { fence: Fence::default(), shards: shards.len(), tell: Vec::new() };
     while let Some(first) = inbox.next().await {
@@ -106,42 +105,15 @@ impl Sorter {
     }
 }
 
-/// The newest epoch of each partition that has been heard: who holds an older one owns the partition no more.
-#[derive(Default)]
-struct Fence(Vec<Epoch>);
-
-impl Fence {
-    fn passes(&mut self, partition: Partition, epoch: Epoch) -> bool {
-        let index = usize::from(partition.0);
-        if partition.0 >= PARTITIONS_MAX {
-            return false;
-        }
-        if self.0.len() <= index {
-            self.0.resize(index + 1, 0);
-        }
-        if epoch < self.0[index] {
-            return false;
-        }
-        self.0[index] = epoch;
-        true
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use pushmesh_protocol::frame::{Kick, KickReason};
+    use pushmesh_protocol::{
+        Partition,
+        frame::{Kick, KickReason},
+    };
 
     use super::*;
     use crate::framing::Dialect;
-
-    #[test]
-    fn an_older_epoch_does_not_pass_a_newer_one_by() {
-        let mut fence = Fence::default();
-        assert!(fence.passes(Partition(3), 10) && fence.passes(Partition(3), 10));
-        assert!(fence.passes(Partition(3), 12) && !fence.passes(Partition(3), 10));
-        assert!(fence.passes(Partition(2), 1), "other partitions are others' business");
-        assert!(!fence.passes(Partition(PARTITIONS_MAX), 99));
-    }
 
     #[test]
     fn what_has_no_connection_is_answered_at_once() {

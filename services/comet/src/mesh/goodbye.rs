@@ -2,12 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use pushmesh_membership::Membership;
-use pushmesh_protocol::{Instance, Token};
 use tokio::time::Instant;
 
 use crate::{
-    address::Dice,
     limit::Door,
     shard::command::{Queues, Urgent},
 };
@@ -18,9 +15,6 @@ const SLICE_EVERY: Duration = Duration::from_millis(50);
 pub struct Goodbye {
     pub door: Arc<Door>,
     pub shards: Vec<Queues>,
-    pub membership: Membership,
-    pub service: Token,
-    pub instance: Instance,
     /// From the first RECONNECT to the last session written.
     pub within: Duration,
     /// Most of the random delay after which a client comes to its next comet.
@@ -34,15 +28,13 @@ impl Goodbye {
         self.all(|| Urgent::StopAccepting).await;
         let (pace_until, all_by) = (begun + self.within / 2, begun + self.within);
         let slice = slice(self.door.open(), self.shards.len(), self.within / 2);
-        let mut dice = Dice::default();
         let mut ticks = tokio::time::interval(SLICE_EVERY);
         while self.door.open() > 0 && Instant::now() < all_by {
             ticks.tick().await;
             // After the paced half whoever is left, or logged in meanwhile, goes at once.
             let count = if Instant::now() < pace_until { slice } else { usize::MAX >> 1 };
-            let address = self.elsewhere(&mut dice);
             let after_most_ms = self.spread.as_millis() as u32;
-            self.all(|| Urgent::Goodbye { count, after_most_ms, address: address.clone() }).await;
+            self.all(|| Urgent::Goodbye { count, after_most_ms }).await;
         }
         tracing::info!(left = self.door.open(), took = ?begun.elapsed(), "goodbye said");
     }
@@ -53,30 +45,6 @@ impl Goodbye {
             let _ = queues.urgent.send(command()).await;
         }
     }
-
-    // By chance, in proportion to the weights.
-    fn elsewhere(&self, dice: &mut Dice) -> Option<String> {
-        let view = self.membership.view().borrow().clone();
-        let others: Vec<_> = view
-            .members_of(&self.service)
-            .filter(|member| member.instance != self.instance && member.alive && !member.draining)
-            .filter(|member| !member.address.is_empty())
-            .map(|member| (u32::from(member.weight), member.address.clone()))
-            .collect();
-        choose(&others, dice)
-    }
-}
-
-fn choose(others: &[(u32, String)], dice: &mut Dice) -> Option<String> {
-    let total: u32 = others.iter().map(|(weight, _)| weight).sum();
-    let mut left = dice.up_to(total.checked_sub(1)?);
-    others.iter().find_map(|(weight, address)| match left.checked_sub(*weight) {
-        None => Some(address.clone()),
-        Some(rest) => {
-            left = rest;
-            None
-        }
-    })
 }
 
 // How many connections each shard sends away at a time, to be through within `window`.
@@ -94,14 +62,5 @@ mod tests {
         assert_eq!(slice(100_000, 2, Duration::from_secs(5)), 500);
         assert_eq!(slice(3, 2, Duration::from_secs(5)), 1);
         assert_eq!(slice(10, 1, Duration::ZERO), 10);
-    }
-
-    #[test]
-    fn heavier_members_get_more() {
-        let others = [(1, "a".to_owned()), (3, "b".to_owned())];
-        let mut dice = Dice::default();
-        let b = (0..4000).filter(|_| choose(&others, &mut dice).as_deref() == Some("b")).count();
-        assert!((2800..3200).contains(&b), "{b}");
-        assert_eq!(choose(&[], &mut dice), None);
     }
 }

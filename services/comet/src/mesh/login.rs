@@ -9,7 +9,7 @@ use pushmesh_auth::Verifier;
 use pushmesh_bus::{Kv, KvError};
 use pushmesh_membership::Membership;
 use pushmesh_protocol::{
-    DeviceId, Instance, LoginId, Partition, Partitions, Token, UserId,
+    ConnId, DeviceId, Instance, LoginId, Partition, Partitions, Token, UserId,
     frame::{Error, ErrorCode, KickReason, Login, Resume},
     message::{LoginAnswer, LoginReport, Millis, ReportedEvent, Session},
     name::Key,
@@ -104,27 +104,33 @@ impl Logins {
     }
 
     async fn resume(&self, who: Newcomer, resume: Resume, old: Session) -> Result<Admitted, Refused> {
-        let session = self.put_session(&who, resume.login_id).await?;
-        // Whatever the old connection still writes is refused by its revision.
-        if let Err(error) = self.sessions.purge(&Key::session(who.partition, &who.user, &resume.conn_id)).await {
-            tracing::debug!(%error, "the resumed session's old key stays until ack-retry purges it");
-        }
-        if old.comet == self.instance
-            && let Some(to) = Address::of(&resume.conn_id)
-            && let Some(queues) = self.shards.get(usize::from(to.shard))
-        {
-            let delivery = Delivery { to, what: What::Kick(KickReason::Replaced), span: None };
-            // A full queue leaves it to its heartbeat.
-            let _ =
-                queues.deliveries.try_send(Batch { received: std::time::Instant::now(), deliveries: vec![delivery] });
+        // Later than the one it takes over from, whatever the other comet's clock says: of two the older one is kicked.
+        let since = wall().max(old.since.saturating_add(1));
+        let session = self.put_session(&who, resume.login_id, since).await?;
+        // Where nobody is left to be kicked the key may go; whatever the old connection still writes is refused by its
+        // revision. An open connection of another comet keeps its key: by it ack-retry sees both, kicks the older one
+        // and purges its key, at once or when somebody owns the partition again.
+        if old.left.is_some() || (old.comet == self.instance && self.kick_own(&resume.conn_id)) {
+            let key = Key::session(who.partition, &who.user, &resume.conn_id);
+            if let Err(error) = self.sessions.purge(&key).await {
+                tracing::debug!(%error, "the resumed session's old key stays until ack-retry purges it");
+            }
         }
         Ok(Admitted { session, expires: who.expires, resumed: true })
+    }
+
+    // `false`: its shard is too busy to take it, and ack-retry will send it.
+    fn kick_own(&self, conn: &ConnId) -> bool {
+        let Some(to) = Address::of(conn) else { return true };
+        let Some(queues) = self.shards.get(usize::from(to.shard)) else { return true };
+        let delivery = Delivery { to, what: What::Kick(KickReason::Replaced), span: None };
+        queues.deliveries.try_send(Batch { received: std::time::Instant::now(), deliveries: vec![delivery] }).is_ok()
     }
 
     async fn begin(&self, who: Newcomer, sid: Option<Token>) -> Result<Admitted, Refused> {
         let span = span::root_or_child("log in", Role::Server, None);
         let (login_id, used) = self.login_id(&who, sid).await?;
-        let session = match self.put_session(&who, login_id).await {
+        let session = match self.put_session(&who, login_id, wall()).await {
             Ok(session) => session,
             Err(refused) => {
                 self.forget(used.as_ref()).await;
@@ -163,14 +169,14 @@ impl Logins {
         }
     }
 
-    async fn put_session(&self, who: &Newcomer, login_id: LoginId) -> Result<SessionNote, Refused> {
+    async fn put_session(&self, who: &Newcomer, login_id: LoginId, since: Millis) -> Result<SessionNote, Refused> {
         let mut note = SessionNote {
             address: who.address,
             partition: who.partition,
             user: who.user.clone(),
             device: who.device.clone(),
             login_id,
-            since: wall(),
+            since,
             revision: 0,
             comet_epoch: self.membership.epoch(),
         };
@@ -198,6 +204,7 @@ impl Logins {
             retry_after_ms: Some(at_least_ms.max(500) + jitter),
             address: None,
             re: None,
+            room: None,
         };
         Refused { error, reason: CloseReason::Unavailable }
     }
@@ -219,6 +226,7 @@ fn unauthorized(field: &str, message: String) -> Refused {
         retry_after_ms: None,
         address: None,
         re: None,
+        room: None,
     };
     Refused { error, reason: CloseReason::LoginRefused }
 }

@@ -3,9 +3,12 @@
 
 pub mod acks;
 pub mod deliver;
+pub mod fence;
 pub mod goodbye;
 pub mod login;
 pub mod question;
 pub mod report;
 pub mod reput;
+pub mod rooms;
 pub mod session;
+pub mod status;

@@ -11,10 +11,11 @@ use pushmesh_protocol::{
     name::Subject,
     wire,
 };
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 
 use crate::{
     metrics,
+    queue::Receiver,
     shard::{
         command::{Queues, Urgent},
         outlet::{Asked, Question},
@@ -37,7 +38,7 @@ pub struct Answerer {
 
 impl Answerer {
     /// Answers until the queue closes and the last question is answered.
-    pub async fn run(self: Arc<Self>, mut questions: mpsc::Receiver<Question>) {
+    pub async fn run(self: Arc<Self>, mut questions: Receiver<Question>) {
         let places = Arc::new(Semaphore::new(AT_ONCE as usize));
         while let Some(question) = questions.recv().await {
             let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
@@ -152,7 +153,7 @@ fn fitting(re: u32, answers: Vec<(Kind, Option<CallsAnswer>)>, frame_bytes: usiz
 fn refused(outcome: &'static str, error: ErrorCode, re: Option<u32>, message: String) -> ServerFrame {
     metrics::question("app", outcome);
     let retry_after_ms = (error == ErrorCode::Unavailable).then_some(1_000);
-    ServerFrame::Error(Error { error, field: None, message, retry_after_ms, address: None, re })
+    ServerFrame::Error(Error { error, field: None, message, retry_after_ms, address: None, re, room: None })
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
-//! After the bus was away for so long that this comet counted as gone, its sessions are put again.
+//! After this comet was unheard for so long that its logins may have ended, its sessions are put again.
+//!
+//! What counts is whether its heartbeats were heard, and that it knows by hearing them itself: the connection that
+//! carries everything else may have been well all the time.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use pushmesh_bus::Bus;
 use pushmesh_membership::Membership;
 use pushmesh_protocol::metric::comet as names;
 use pushmesh_telemetry::metric::counter;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::sync::{Notify, oneshot};
 
 use super::session::SessionWriter;
 use crate::shard::{
@@ -18,41 +20,40 @@ use crate::shard::{
 /// Sessions put in one go, and the pause between two goes.
 const SLICE: usize = 500;
 const SLICE_EVERY: Duration = Duration::from_millis(50);
+/// Before those are put again that could not be.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 pub struct Reput {
-    pub bus: Bus,
     pub membership: Membership,
     pub writer: SessionWriter,
     pub shards: Vec<Queues>,
+    /// Unheard for so long: put all.
     pub after: Duration,
 }
 
 impl Reput {
-    /// Watches the bus until it is closed.
+    /// Watches and puts, until membership ends.
     pub async fn run(self) {
-        let mut health = self.bus.health();
-        let mut away_since: Option<Instant> = None;
-        loop {
-            let (connected, closed) = {
-                let health = health.borrow_and_update();
-                (health.connected, health.closed)
-            };
-            if closed {
-                return;
-            }
-            match (connected, away_since) {
-                (false, None) => away_since = Some(Instant::now()),
-                (true, Some(since)) => {
-                    away_since = None;
-                    if since.elapsed() >= self.after {
-                        self.put_all().await;
-                    }
+        // A silence that ends while sessions are being put is not missed: all are put once more.
+        let over = Notify::new();
+        let listen = async {
+            let mut echoes = self.membership.echoes();
+            let mut silence = Silence::new(*echoes.borrow_and_update(), self.after);
+            while echoes.changed().await.is_ok() {
+                if silence.ends(*echoes.borrow_and_update()) {
+                    over.notify_one();
                 }
-                _ => {}
             }
-            if health.changed().await.is_err() {
-                return;
+        };
+        let put = async {
+            loop {
+                over.notified().await;
+                self.put_all().await;
             }
+        };
+        tokio::select! {
+            () = listen => {}
+            () = put => {}
         }
     }
 
@@ -67,34 +68,38 @@ impl Reput {
             count += notes.len();
             while !notes.is_empty() {
                 let rest = notes.split_off(notes.len().min(SLICE));
-                self.put(queues, notes).await;
-                notes = rest;
-                tokio::time::sleep(SLICE_EVERY).await;
+                let failed = self.put(queues, notes).await;
+                tokio::time::sleep(if failed.is_empty() { SLICE_EVERY } else { AGAIN_AFTER }).await;
+                notes = failed;
+                notes.extend(rest);
             }
         }
         counter(&names::SESSIONS_REPUT).increment(count as u64);
-        tracing::info!(sessions = count, "sessions put again after the bus was away");
+        tracing::info!(sessions = count, "sessions put again after this comet was unheard");
     }
 
-    async fn put(&self, queues: &Queues, mut notes: Vec<SessionNote>) {
+    /// Returns those that could not be put.
+    async fn put(&self, queues: &Queues, mut notes: Vec<SessionNote>) -> Vec<SessionNote> {
         let comet_epoch = self.membership.epoch();
         notes.iter_mut().for_each(|note| note.comet_epoch = comet_epoch);
         let outcomes = self.writer.put_all(&notes).await;
-        let mut renewed = Vec::with_capacity(notes.len());
+        let (mut renewed, mut failed) = (Vec::with_capacity(notes.len()), Vec::new());
         for (mut note, outcome) in notes.into_iter().zip(outcomes) {
             match outcome {
                 Ok(revision) => {
                     note.revision = revision;
                     renewed.push((note, Renewal { revision, comet_epoch }));
                 }
-                // Its end will be refused by its revision, or the next outage puts it again.
-                Err(error) => tracing::warn!(%error, "a session could not be put again"),
+                Err(error) => {
+                    tracing::debug!(%error, "a session could not be put again yet");
+                    failed.push(note);
+                }
             }
         }
         let (gone, told) = oneshot::channel();
         let pairs = renewed.iter().map(|(note, renewal)| (note.address, *renewal)).collect();
         if queues.urgent.send(Urgent::Renewed(pairs, gone)).await.is_err() {
-            return;
+            return Vec::new();
         }
         // Those that left meanwhile wrote their end under the old revision, in vain: it is written for them.
         for address in told.await.unwrap_or_default() {
@@ -102,5 +107,37 @@ impl Reput {
                 self.writer.left(note, wall()).await;
             }
         }
+        failed
+    }
+}
+
+/// The time between two heartbeats of ours that came back.
+struct Silence {
+    heard: Instant,
+    after: Duration,
+}
+
+impl Silence {
+    fn new(heard: Instant, after: Duration) -> Self {
+        Self { heard, after }
+    }
+
+    /// Whether the heartbeat that came back `now` ends a silence that was too long.
+    fn ends(&mut self, now: Instant) -> bool {
+        let before = std::mem::replace(&mut self.heard, now);
+        now.saturating_duration_since(before) >= self.after
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_long_silence_counts_and_it_counts_once() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut silence = Silence::new(start, 60 * second);
+        let ends: Vec<_> = [0, 1, 60, 121, 122, 181, 241].map(|at| silence.ends(start + at * second)).into();
+        assert_eq!(ends, [false, false, false, true, false, false, true]);
     }
 }

@@ -53,8 +53,8 @@ pub async fn run(shard: Rc<Shard>, listener: TcpListener, transport: Transport) 
 }
 
 fn welcome(shard: &Rc<Shard>, stream: TcpStream, peer: SocketAddr, transport: Transport) {
-    let visit = shard.door.enter(peer.ip());
-    tokio::task::spawn_local(enter::run(shard.clone(), stream, transport, visit));
+    let knock = shard.door.knock();
+    tokio::task::spawn_local(enter::run(shard.clone(), stream, transport, peer.ip(), knock));
 }
 
 async fn pace(shard: &Shard, rate: Rate) {

@@ -1,18 +1,36 @@
 //! What a shard is told, and through which queues.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use pushmesh_protocol::{Partition, PushId, UserId, frame::KickReason, message::Epoch};
-use tokio::sync::{mpsc, oneshot};
+use pushmesh_protocol::{
+    Partition, PushId, RoomId, UserId,
+    frame::{self, KickReason},
+    message::Epoch,
+    room::RoomOrder,
+};
+use tokio::sync::oneshot;
 use tracing::Span;
 
-use crate::{address::Address, shard::outlet::SessionNote};
+use crate::{
+    address::Address,
+    lane::Class,
+    queue::{Receiver, Sender, Weigh, queue},
+    room::frame::Frame,
+    shard::outlet::SessionNote,
+};
 
-/// Answers and orders that wait for one shard; senders wait where they are full.
-const URGENT_COMMANDS: usize = 4096;
-/// Batches of deliveries that wait for one shard; more are dropped and counted, and their pushes sent again.
-const DELIVERY_BATCHES: usize = 1024;
+/// Answers and orders that wait for one shard, and their bytes; senders wait where they are full.
+const URGENT: (usize, u32) = (4096, 32 << 20);
+/// Batches of deliveries that wait for one shard, and their bytes; more are dropped and counted, and their pushes sent again.
+const DELIVERIES: (usize, u32) = (1024, 64 << 20);
+/// Rooms' batches that wait for one shard, and their bytes, by class; of more the room's members are told that they have a
+/// gap.
+const ROOMS: [(usize, u32); Class::ALL.len()] = [(16_384, 64 << 20), (8_192, 32 << 20), (4_096, 16 << 20)];
+/// What is taken from one queue before sockets and the other queues get their turn.
+const IN_A_ROW: usize = 64;
+/// What an entry costs besides what it carries, roughly.
+const ENTRY_BYTES: usize = 128;
 
 /// One thing to do.
 #[derive(Debug)]
@@ -22,12 +40,14 @@ pub enum Urgent {
         to: Address,
         frame: Bytes,
     },
+    /// The answer to a connection's JOIN.
+    Joined(Box<Joined>),
+    NotJoined(Box<NotJoined>),
     StopAccepting,
     /// Tells up to `count` connections to go elsewhere and closes them.
     Goodbye {
         count: usize,
         after_most_ms: u32,
-        address: Option<String>,
     },
     /// All sessions there are now.
     Sessions(oneshot::Sender<Vec<SessionNote>>),
@@ -40,6 +60,29 @@ pub enum Urgent {
 pub struct Renewal {
     pub revision: u64,
     pub comet_epoch: Epoch,
+}
+
+/// A connection is in a room.
+#[derive(Debug)]
+pub struct Joined {
+    pub to: Address,
+    pub room: RoomId,
+    /// Which of the connection's JOINs is answered.
+    pub attempt: u32,
+    /// JOINED and what was missed, each framed for the connection.
+    pub frames: Vec<Bytes>,
+    /// A JOINED that says that what was missed does not follow: for a connection that has no room for it.
+    pub instead: Bytes,
+    pub overseer: bool,
+}
+
+/// A connection is not in a room, or no better in it than before.
+#[derive(Debug)]
+pub struct NotJoined {
+    pub to: Address,
+    pub room: RoomId,
+    pub attempt: u32,
+    pub error: frame::Error,
 }
 
 /// What one message off the bus brings to one shard: one send, one wake.
@@ -75,22 +118,119 @@ pub struct Receipt {
     pub push: PushId,
 }
 
+/// Frames for the members of a room, and then orders.
+#[derive(Debug, Clone)]
+pub struct RoomDelivery {
+    pub room: RoomId,
+    pub frames: Arc<[Arc<Frame>]>,
+    pub orders: Arc<[RoomOrder]>,
+}
+
+impl Weigh for Urgent {
+    fn weight(&self) -> usize {
+        ENTRY_BYTES
+            + match self {
+                Self::Answer { frame, .. } => frame.len(),
+                Self::Joined(joined) => {
+                    joined.instead.len() + joined.frames.iter().map(|frame| ENTRY_BYTES + frame.len()).sum::<usize>()
+                }
+                Self::Renewed(renewals, _) => renewals.len() * size_of::<(Address, Renewal)>(),
+                Self::NotJoined(_) | Self::StopAccepting | Self::Goodbye { .. } | Self::Sessions(_) | Self::Stop => 0,
+            }
+    }
+}
+
+impl Weigh for Batch {
+    fn weight(&self) -> usize {
+        let of_one = |delivery: &Delivery| match &delivery.what {
+            What::Push { frame, .. } => 2 * ENTRY_BYTES + frame.len(),
+            What::Kick(_) => ENTRY_BYTES,
+        };
+        self.deliveries.iter().map(of_one).sum()
+    }
+}
+
+impl Weigh for RoomDelivery {
+    fn weight(&self) -> usize {
+        let frames: usize = self.frames.iter().map(|frame| ENTRY_BYTES + frame.bytes()).sum();
+        ENTRY_BYTES * (1 + self.orders.len()) + frames
+    }
+}
+
 /// The sending ends of one shard's queues.
 #[derive(Debug, Clone)]
 pub struct Queues {
-    pub urgent: mpsc::Sender<Urgent>,
-    pub deliveries: mpsc::Sender<Batch>,
+    pub urgent: Sender<Urgent>,
+    pub deliveries: Sender<Batch>,
+    /// By class.
+    pub rooms: [Sender<RoomDelivery>; Class::ALL.len()],
 }
 
 /// The receiving ends.
 #[derive(Debug)]
 pub struct Inbox {
-    pub urgent: mpsc::Receiver<Urgent>,
-    pub deliveries: mpsc::Receiver<Batch>,
+    urgent: Receiver<Urgent>,
+    deliveries: Receiver<Batch>,
+    rooms: [Receiver<RoomDelivery>; Class::ALL.len()],
 }
 
 pub fn queues() -> (Queues, Inbox) {
-    let (urgent, urgent_rx) = mpsc::channel(URGENT_COMMANDS);
-    let (deliveries, deliveries_rx) = mpsc::channel(DELIVERY_BATCHES);
-    (Queues { urgent, deliveries }, Inbox { urgent: urgent_rx, deliveries: deliveries_rx })
+    let (urgent, urgent_rx) = queue(URGENT.0, URGENT.1);
+    let (deliveries, deliveries_rx) = queue(DELIVERIES.0, DELIVERIES.1);
+    let [high, normal, low] = ROOMS.map(|(entries, bytes)| queue(entries, bytes));
+    (
+        Queues { urgent, deliveries, rooms: [high.0, normal.0, low.0] },
+        Inbox { urgent: urgent_rx, deliveries: deliveries_rx, rooms: [high.1, normal.1, low.1] },
+    )
+}
+
+/// What was taken out of the queues together.
+#[derive(Debug, Default)]
+pub struct Work {
+    pub urgent: Vec<Urgent>,
+    pub batches: Vec<Batch>,
+    /// Of class high first.
+    pub rooms: Vec<RoomDelivery>,
+}
+
+impl Work {
+    pub fn is_empty(&self) -> bool {
+        self.urgent.is_empty() && self.batches.is_empty() && self.rooms.is_empty()
+    }
+}
+
+/// Nobody will send any more.
+#[derive(Debug)]
+pub struct Closed;
+
+impl Inbox {
+    /// Takes what is there, a bounded number from each queue: none starves another. `appetite`: whether rooms' batches of a
+    /// class are taken now.
+    pub fn take(&mut self, work: &mut Work, appetite: [bool; Class::ALL.len()]) {
+        fill(&mut self.urgent, &mut work.urgent);
+        fill(&mut self.deliveries, &mut work.batches);
+        for (rooms, is_taken) in self.rooms.iter_mut().zip(appetite) {
+            if is_taken {
+                fill(rooms, &mut work.rooms);
+            }
+        }
+    }
+
+    /// Waits for one thing to do. Cancel safe.
+    pub async fn wait(&mut self, work: &mut Work, appetite: [bool; Class::ALL.len()]) -> Result<(), Closed> {
+        let [high, normal, low] = &mut self.rooms;
+        tokio::select! {
+            biased;
+            urgent = self.urgent.recv() => work.urgent.push(urgent.ok_or(Closed)?),
+            Some(batch) = self.deliveries.recv() => work.batches.push(batch),
+            Some(room) = high.recv(), if appetite[Class::High as usize] => work.rooms.push(room),
+            Some(room) = normal.recv(), if appetite[Class::Normal as usize] => work.rooms.push(room),
+            Some(room) = low.recv(), if appetite[Class::Low as usize] => work.rooms.push(room),
+        }
+        Ok(())
+    }
+}
+
+fn fill<T: Weigh>(from: &mut Receiver<T>, into: &mut Vec<T>) {
+    into.extend(std::iter::from_fn(|| from.try_recv()).take(IN_A_ROW));
 }

@@ -3,7 +3,7 @@
 //! A newcomer is not a connection of the slab and has none of its abilities. [`Newcomer::log_in`] consumes it; only what
 //! comes out of a granted login becomes a [`Live`] one.
 
-use std::{os::fd::AsRawFd, rc::Rc, time::Duration};
+use std::{net::IpAddr, os::fd::AsRawFd, rc::Rc, time::Duration};
 
 use pushmesh_protocol::frame::{ClientFrame, Error, ErrorCode, LoginOk, ServerFrame};
 use tokio::{
@@ -28,8 +28,9 @@ use crate::{
     close::CloseReason,
     framing::{Dialect, Input, handshake},
     lane::Outgoing,
-    limit::{Bucket, DoorLimit, Visit},
+    limit::{Bucket, DoorLimit, Knock, Visit},
     metrics,
+    proxy::{self, NoOrigin, ProxyProtocol},
 };
 
 /// Pings, pongs and fragments that may come before LOGIN is whole.
@@ -42,15 +43,29 @@ const HANDSHAKE_WHEN_GOING: Duration = Duration::from_millis(500);
 const GOING: &str = "this comet is going";
 
 /// Sees one socket through to its login or its end.
-pub async fn run(shard: Rc<Shard>, stream: TcpStream, transport: Transport, visit: Result<Visit, DoorLimit>) {
-    let courtesy = match &visit {
-        Ok(_) => None,
-        Err(_) => match farewell::Courtesy::take(&shard.courtesies, REFUSALS_AT_ONCE) {
-            Some(courtesy) => Some(courtesy),
-            None => return shard.metrics.closed(&CloseReason::Full),
-        },
+pub async fn run(
+    shard: Rc<Shard>,
+    mut stream: TcpStream,
+    transport: Transport,
+    peer: IpAddr,
+    knock: Result<Knock, DoorLimit>,
+) {
+    // Without a place at the door only a bounded number goes on, to be told why.
+    let mut courtesy = None;
+    if knock.is_err() && !be_courteous(&shard, &mut courtesy) {
+        return;
+    }
+    let deadline = Instant::now() + shard.config.limits.handshake_within;
+    let mut buf = Vec::new();
+    let ip = match origin(&shard, &mut stream, &mut buf, peer, deadline).await {
+        Ok(ip) => ip,
+        Err(reason) => return shard.metrics.closed(&reason),
     };
-    let outcome = match greet(&shard, stream, transport).await {
+    let visit = knock.and_then(|knock| knock.enter(ip));
+    if visit.is_err() && courtesy.is_none() && !be_courteous(&shard, &mut courtesy) {
+        return;
+    }
+    let outcome = match greet(&shard, stream, buf, transport, deadline).await {
         Err(leaving) => Err(leaving),
         Ok(newcomer) => match visit {
             Ok(visit) => newcomer.log_in(&shard, visit).await,
@@ -69,6 +84,42 @@ pub async fn run(shard: Rc<Shard>, stream: TcpStream, transport: Transport, visi
     drop(courtesy);
 }
 
+// `false`: too many are being told already.
+fn be_courteous(shard: &Shard, courtesy: &mut Option<farewell::Courtesy>) -> bool {
+    *courtesy = farewell::Courtesy::take(&shard.courtesies, REFUSALS_AT_ONCE);
+    if courtesy.is_none() {
+        shard.metrics.closed(&CloseReason::Full);
+    }
+    courtesy.is_some()
+}
+
+// Where the client is: at the other end of the socket, or where the balancer there says.
+async fn origin(
+    shard: &Shard,
+    stream: &mut TcpStream,
+    buf: &mut Vec<u8>,
+    peer: IpAddr,
+    deadline: Instant,
+) -> Result<IpAddr, CloseReason> {
+    if shard.config.proxy_protocol == ProxyProtocol::Off {
+        return Ok(peer);
+    }
+    let trusted = &shard.config.trusted_proxies;
+    let said = tokio::select! {
+        said = timeout_at(deadline, proxy::origin(stream, buf, peer, trusted)) => said,
+        () = hurry(shard) => return Err(CloseReason::HandshakeTimeout),
+    };
+    match said {
+        Ok(Ok(ip)) => Ok(ip),
+        Ok(Err(NoOrigin::Ended | NoOrigin::Broken(_))) => Err(CloseReason::Broken),
+        Ok(Err(error)) => {
+            tracing::debug!(%peer, %error, "closed, for service.proxy_protocol is required");
+            Err(CloseReason::NoProxyHeader)
+        }
+        Err(_) => Err(CloseReason::HandshakeTimeout),
+    }
+}
+
 /// A socket whose dialect is known and whose user is not.
 struct Newcomer {
     stream: TcpStream,
@@ -84,36 +135,39 @@ struct Leaving {
     reason: CloseReason,
 }
 
-async fn greet(shard: &Shard, mut stream: TcpStream, transport: Transport) -> Result<Newcomer, Leaving> {
+async fn greet(
+    shard: &Shard,
+    mut stream: TcpStream,
+    mut buf: Vec<u8>,
+    transport: Transport,
+    deadline: Instant,
+) -> Result<Newcomer, Leaving> {
     if transport == Transport::Tcp {
-        return Ok(Newcomer { stream, dialect: Dialect::TcpPack, buf: Vec::new() });
+        return Ok(Newcomer { stream, dialect: Dialect::TcpPack, buf });
     }
-    let deadline = Instant::now() + shard.config.limits.handshake_within;
-    let mut buf = Vec::with_capacity(1024);
-    loop {
-        let read = async {
-            tokio::select! {
-                read = timeout_at(deadline, stream.read_buf(&mut buf)) => read.ok(),
-                () = hurry(shard) => None,
-            }
-        };
-        let words = match read.await {
-            None => return Err(Leaving { stream, words: Vec::new(), reason: CloseReason::HandshakeTimeout }),
-            Some(Err(_) | Ok(0)) => return Err(Leaving { stream, words: Vec::new(), reason: CloseReason::Broken }),
-            Some(Ok(_)) => match handshake::read(&buf, &shard.policy) {
-                Ok(None) => continue,
-                Ok(Some(upgrade)) => {
-                    if stream.write_all(&upgrade.response).await.is_err() {
-                        return Err(Leaving { stream, words: Vec::new(), reason: CloseReason::Broken });
-                    }
-                    buf.drain(..upgrade.taken);
-                    return Ok(Newcomer { stream, dialect: Dialect::websocket(upgrade.encoding), buf });
+    let (words, reason) = loop {
+        match handshake::read(&buf, &shard.policy) {
+            Ok(None) => {}
+            Ok(Some(upgrade)) => {
+                if stream.write_all(&upgrade.response).await.is_err() {
+                    break (Vec::new(), CloseReason::Broken);
                 }
-                Err(refused) => refused.response(),
-            },
+                buf.drain(..upgrade.taken);
+                return Ok(Newcomer { stream, dialect: Dialect::websocket(upgrade.encoding), buf });
+            }
+            Err(refused) => break (refused.response(), CloseReason::BadHandshake),
+        }
+        let read = tokio::select! {
+            read = timeout_at(deadline, stream.read_buf(&mut buf)) => read.ok(),
+            () = hurry(shard) => None,
         };
-        return Err(Leaving { stream, words, reason: CloseReason::BadHandshake });
-    }
+        match read {
+            None => break (Vec::new(), CloseReason::HandshakeTimeout),
+            Some(Err(_) | Ok(0)) => break (Vec::new(), CloseReason::Broken),
+            Some(Ok(_)) => {}
+        }
+    };
+    Err(Leaving { stream, words, reason })
 }
 
 // When the comet goes, a handshake may still end, so that the client can be told; a slow one may not.
@@ -130,6 +184,9 @@ impl Newcomer {
             Some(Err((told, reason))) => return Err(self.leaving(told, reason)),
             None => return Err(self.unavailable(shard, GOING)),
         };
+        if let Some(wait) = visit.penalty(std::time::Instant::now()) {
+            return Err(self.penalised(shard, wait));
+        }
         let profile = login.heartbeat;
         let place = Place::reserve(shard, self.dialect);
         let address = shard.address(place.spot, self.dialect);
@@ -139,9 +196,15 @@ impl Newcomer {
         }
         let admitted = match decided.await {
             Ok(Ok(admitted)) => admitted,
-            Ok(Err(refused)) => return Err(self.leaving(Some(ServerFrame::Error(refused.error)), refused.reason)),
+            Ok(Err(refused)) => {
+                if refused.reason == CloseReason::LoginRefused {
+                    visit.login_failed(std::time::Instant::now());
+                }
+                return Err(self.leaving(Some(ServerFrame::Error(refused.error)), refused.reason));
+            }
             Err(_) => return Err(self.unavailable(shard, GOING)),
         };
+        visit.login_succeeded();
         let heartbeat = shard.config.heartbeat.of(profile);
         let ok = ServerFrame::LoginOk(LoginOk {
             user: admitted.session.user.clone(),
@@ -220,18 +283,28 @@ impl Newcomer {
             DoorLimit::PerAddress => format!("limits.per_address of {} are connected from there", limits.per_address),
         };
         metrics::login("full");
-        self.refused(shard, ErrorCode::Full, message, CloseReason::Full)
+        let mut state = shard.state.borrow_mut();
+        let mut told = again(ErrorCode::Full, message, shard.retry_after(&mut state));
+        if limit.is_of_this_comet() {
+            told.address = shard.door.elsewhere(self.dialect, &mut state.dice);
+        }
+        drop(state);
+        self.leaving(Some(ServerFrame::Error(told)), CloseReason::Full)
+    }
+
+    fn penalised(self, shard: &Shard, wait: Duration) -> Leaving {
+        metrics::login("penalised");
+        let message = format!("more than limits.failed_logins of {} failed there", shard.config.limits.failed_logins);
+        let retry_after_ms = wait.as_millis() as u32 + shard.retry_after(&mut shard.state.borrow_mut());
+        let told = again(ErrorCode::TooFast, message, retry_after_ms);
+        self.leaving(Some(ServerFrame::Error(told)), CloseReason::Penalty)
     }
 
     fn unavailable(self, shard: &Shard, message: &str) -> Leaving {
         metrics::login("unavailable");
-        self.refused(shard, ErrorCode::Unavailable, message.to_owned(), CloseReason::Unavailable)
-    }
-
-    fn refused(self, shard: &Shard, code: ErrorCode, message: String, reason: CloseReason) -> Leaving {
-        let retry_after_ms = Some(shard.retry_after(&mut shard.state.borrow_mut()));
-        let told = Error { error: code, field: None, message, retry_after_ms, address: None, re: None };
-        self.leaving(Some(ServerFrame::Error(told)), reason)
+        let retry_after_ms = shard.retry_after(&mut shard.state.borrow_mut());
+        let told = again(ErrorCode::Unavailable, message.to_owned(), retry_after_ms);
+        self.leaving(Some(ServerFrame::Error(told)), CloseReason::Unavailable)
     }
 
     fn leaving(self, told: Option<ServerFrame>, reason: CloseReason) -> Leaving {
@@ -239,6 +312,10 @@ impl Newcomer {
         words.extend(self.dialect.close(reason.code(), &reason.words()).iter().flatten());
         Leaving { stream: self.stream, words, reason }
     }
+}
+
+fn again(error: ErrorCode, message: String, retry_after_ms: u32) -> Error {
+    Error { error, field: None, message, retry_after_ms: Some(retry_after_ms), address: None, re: None, room: None }
 }
 
 fn not_logged_in() -> ServerFrame {
@@ -290,6 +367,7 @@ impl Place {
             expires,
             inbound: None,
             backlog: None,
+            rooms: None,
             closing: None,
             waker: None,
         });

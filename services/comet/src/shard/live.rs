@@ -23,8 +23,9 @@ use super::{
 use crate::{
     backlog::Backlog,
     close::CloseReason,
-    framing::{Dialect, websocket::Assembly},
+    framing::{Dialect, partial::Partial, websocket::Assembly},
     limit::{Bucket, Seat},
+    room::membership::Memberships,
     wheel::Second,
 };
 
@@ -47,6 +48,7 @@ pub struct Live {
     pub expires: Second,
     pub inbound: Option<Box<Inbound>>,
     pub backlog: Option<Box<Backlog>>,
+    pub rooms: Option<Box<Memberships>>,
     pub closing: Option<Box<CloseReason>>,
     pub waker: Option<Waker>,
 }
@@ -54,7 +56,7 @@ pub struct Live {
 /// What came, but not whole.
 #[derive(Debug, Default)]
 pub struct Inbound {
-    pub partial: Vec<u8>,
+    pub partial: Partial,
     pub assembly: Option<Box<Assembly>>,
 }
 
@@ -151,7 +153,8 @@ impl Shard {
 
     /// Forgets the connection, before its socket closes, and says so to all who must know.
     fn finish(self: Rc<Self>, spot: Spot, stream: TcpStream) {
-        let Slot::Live(live) = self.state.borrow_mut().slab.remove(spot) else { return };
+        let Slot::Live(mut live) = self.state.borrow_mut().slab.remove(spot) else { return };
+        self.depart_all(&mut self.state.borrow_mut(), &mut live);
         let Live { session, seat, dialect, backlog, closing, .. } = *live;
         let reason = closing.map_or(CloseReason::Broken, |reason| *reason);
         self.metrics.disconnected(dialect.transport());

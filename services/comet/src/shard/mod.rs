@@ -2,7 +2,7 @@
 //!
 //! Tasks on its runtime only choose what happens next: a socket became readable ([`live`]), a newcomer's login was
 //! decided ([`enter`]), a command came, a second passed. What then happens is applied to [`State`] by synchronous
-//! methods ([`receive`], [`send`]), so no borrow lasts across an await.
+//! methods ([`receive`], [`send`], [`rooms`], [`sweep`]), so no borrow lasts across an await.
 
 pub mod accept;
 pub mod command;
@@ -11,13 +11,16 @@ pub mod farewell;
 pub mod live;
 pub mod outlet;
 pub mod receive;
+pub mod rooms;
 pub mod send;
 pub mod slab;
+pub mod sweep;
 
 use std::{
     cell::{Cell, RefCell},
     io,
     net::TcpListener,
+    ops::ControlFlow,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -32,9 +35,10 @@ use tokio::task::LocalSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::{
-    command::{Inbox, Renewal, Urgent},
-    outlet::{Outlets, SessionNote},
+    command::{Closed, Inbox, Renewal, Urgent, Work},
+    outlet::{Outlets, RoomNews, SessionNote},
     slab::{Slab, Spot},
+    sweep::SweepScratch,
 };
 use crate::{
     address::{Address, Dice},
@@ -45,6 +49,7 @@ use crate::{
     lane::Outgoing,
     limit::{Bucket, Door, Micros, Rate},
     metrics::{ShardMetrics, Tally},
+    room::table::Rooms,
     socket,
     wheel::{Second, Wheel},
 };
@@ -55,8 +60,6 @@ const SCRATCH_BYTES: usize = 64 * 1024;
 const TICK: Duration = Duration::from_millis(250);
 /// How long a shard that ends waits for clients to take their last words.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// Commands applied before sockets get their turn again.
-const COMMANDS_IN_A_ROW: usize = 64;
 
 /// Milliseconds since 1970.
 pub fn wall() -> Millis {
@@ -110,6 +113,7 @@ pub struct Shard {
 /// What changes.
 pub struct State {
     pub slab: Slab,
+    pub rooms: Rooms,
     pub wheel: Wheel<Spot>,
     /// Connections with a backlog.
     pub blocked: Vec<Spot>,
@@ -118,9 +122,12 @@ pub struct State {
     pub accepts: Bucket,
     /// Where several frames for one connection become one write.
     pub out: Vec<u8>,
+    pub sweeping: SweepScratch,
     /// The goodbye has come to this slot.
     goodbye_at: u32,
     backlog_bytes: usize,
+    /// As last published.
+    members: u64,
 }
 
 async fn run(setup: Setup) {
@@ -130,27 +137,27 @@ async fn run(setup: Setup) {
         let listener = tokio::net::TcpListener::from_std(listener).expect("the listener is non-blocking");
         tokio::task::spawn_local(accept::run(shard.clone(), listener, transport));
     }
-    let mut ticks = tokio::time::interval(TICK);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    let mut batches = Vec::with_capacity(COMMANDS_IN_A_ROW);
+    let (mut work, mut next_tick) = (Work::default(), tokio::time::Instant::now());
     loop {
-        tokio::select! {
-            biased;
-            urgent = inbox.urgent.recv() => match urgent {
-                None | Some(Urgent::Stop) => break,
-                Some(Urgent::StopAccepting) => shard.leaving.cancel(),
-                Some(urgent) => shard.apply(urgent),
-            },
-            _ = ticks.tick() => shard.tick(),
-            // A bounded number, and then sockets and urgent commands get their turn: this select is no endless loop.
-            count = inbox.deliveries.recv_many(&mut batches, COMMANDS_IN_A_ROW) => {
-                if count == 0 {
-                    break;
-                }
-                shard.deliver(&mut batches);
-                tokio::task::yield_now().await;
-            }
+        if tokio::time::Instant::now() >= next_tick {
+            shard.tick();
+            next_tick = tokio::time::Instant::now() + TICK;
         }
+        // A bounded number of everything, and then sockets get their turn.
+        let appetite = shard.appetite();
+        inbox.take(&mut work, appetite);
+        if work.is_empty() && !shard.is_sweeping() {
+            tokio::select! {
+                come = inbox.wait(&mut work, appetite) => if let Err(Closed) = come { break },
+                () = tokio::time::sleep_until(next_tick) => {}
+            }
+            // More may have come with it.
+            inbox.take(&mut work, appetite);
+        }
+        if shard.work(&mut work).is_break() {
+            break;
+        }
+        tokio::task::yield_now().await;
     }
     shard.tick();
     shard.hear_out().await;
@@ -170,14 +177,17 @@ impl Shard {
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
             state: RefCell::new(State {
                 slab: Slab::default(),
+                rooms: Rooms::default(),
                 wheel: Wheel::new(0),
                 blocked: Vec::new(),
                 tally: Tally::default(),
                 dice: Dice::default(),
                 accepts: Bucket::default(),
                 out: Vec::new(),
+                sweeping: SweepScratch::default(),
                 goodbye_at: 0,
                 backlog_bytes: 0,
+                members: 0,
             }),
             courtesies: Rc::default(),
             leaving: CancellationToken::new(),
@@ -224,9 +234,29 @@ impl Shard {
         Address { shard: self.id, slot: spot.slot, nonce: spot.nonce, dialect }
     }
 
-    fn apply(&self, urgent: Urgent) {
+    fn is_sweeping(&self) -> bool {
+        self.state.borrow().rooms.is_busy()
+    }
+
+    /// Does what was taken, and goes on with what is under way. Break: the shard ends.
+    fn work(&self, work: &mut Work) -> ControlFlow<()> {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
+        for urgent in work.urgent.drain(..) {
+            match urgent {
+                Urgent::Stop => return ControlFlow::Break(()),
+                urgent => self.apply(state, urgent),
+            }
+        }
+        self.deliver(state, &mut work.batches);
+        for delivery in work.rooms.drain(..) {
+            self.take_room(state, delivery, self.now());
+        }
+        self.sweep(state);
+        ControlFlow::Continue(())
+    }
+
+    fn apply(&self, state: &mut State, urgent: Urgent) {
         match urgent {
             Urgent::Answer { to, frame } => {
                 let spot = Spot::of(&to);
@@ -235,7 +265,10 @@ impl Shard {
                     self.send(state, spot, Outgoing::high(frame), self.now());
                 }
             }
-            Urgent::Goodbye { count, after_most_ms, address } => self.goodbye(state, count, after_most_ms, address),
+            Urgent::Joined(joined) => self.joined(state, *joined, self.now()),
+            Urgent::NotJoined(refused) => self.not_joined(state, *refused, self.now()),
+            Urgent::StopAccepting => self.leaving.cancel(),
+            Urgent::Goodbye { count, after_most_ms } => self.goodbye(state, count, after_most_ms),
             Urgent::Sessions(answer) => {
                 // The asker may have given up; then nobody misses the answer.
                 let _ = answer.send(sessions(&state.slab).collect());
@@ -253,16 +286,19 @@ impl Shard {
                 }
                 let _ = answer.send(gone);
             }
-            Urgent::StopAccepting | Urgent::Stop => unreachable!("the loop takes these itself"),
+            Urgent::Stop => unreachable!("taken by the caller"),
         }
     }
 
-    fn goodbye(&self, state: &mut State, count: usize, after_most_ms: u32, address: Option<String>) {
+    fn goodbye(&self, state: &mut State, count: usize, after_most_ms: u32) {
         for _ in 0..count {
             let found = state.slab.next_live(state.goodbye_at).or_else(|| state.slab.next_live(0));
             let Some(spot) = found else { return };
+            let Some(dialect) = state.slab.live(spot).map(|live| live.dialect) else { return };
             state.goodbye_at = spot.slot + 1;
-            let frame = Reconnect { after_ms: state.dice.up_to(after_most_ms), address: address.clone() };
+            // Each its own: the clients of one slice spread over all that have room.
+            let address = self.door.elsewhere(dialect, &mut state.dice);
+            let frame = Reconnect { after_ms: state.dice.up_to(after_most_ms), address };
             self.tell(state, spot, &ServerFrame::Reconnect(frame), self.now());
             state.close(spot, CloseReason::Goodbye);
         }
@@ -274,6 +310,12 @@ impl Shard {
         let state = &mut *state;
         self.look_after_timers(state, now, second);
         self.look_after_the_slow(state, now);
+        state.rooms.tell(|rooms| self.outlets.rooms.try_send(RoomNews::Tallies { shard: self.id, rooms }).is_ok());
+        let members = state.rooms.members();
+        if members != state.members {
+            self.metrics.members_changed(members as f64 - state.members as f64);
+            state.members = members;
+        }
         self.metrics.publish(&mut state.tally);
     }
 

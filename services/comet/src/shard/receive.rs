@@ -25,13 +25,8 @@ impl Shard {
         let Some(live) = state.slab.live(spot) else { return };
         let (dialect, inbound) = (live.dialect, live.inbound.take());
         let Inbound { mut partial, mut assembly } = inbound.map_or_else(Inbound::default, |inbound| *inbound);
-        let buf: &mut [u8] = if partial.is_empty() {
-            bytes
-        } else {
-            partial.extend_from_slice(bytes);
-            &mut partial
-        };
         let (mut at, max) = (0, self.config.limits.frame_bytes as usize);
+        let buf = partial.join(bytes, max);
         loop {
             match dialect.read(&mut buf[at..], &mut assembly, max) {
                 Ok(None) => break,
@@ -50,11 +45,11 @@ impl Shard {
                 return;
             }
         }
-        let left = &buf[at..];
-        if (!left.is_empty() || assembly.is_some())
+        partial.keep(bytes, at);
+        if (!partial.is_empty() || assembly.is_some())
             && let Some(live) = state.slab.live(spot)
         {
-            live.inbound = Some(Box::new(Inbound { partial: left.to_vec(), assembly }));
+            live.inbound = Some(Box::new(Inbound { partial, assembly }));
         }
     }
 
@@ -103,10 +98,8 @@ impl Shard {
             ClientFrame::App(App { code, body }) => {
                 self.ask(state, spot, body.re, Asked::App { code, re: body.re, data: body.data }, now);
             }
-            ClientFrame::Join(_) | ClientFrame::Leave(_) => {
-                let message = "rooms are not served by this mesh".to_owned();
-                self.tell(state, spot, &error(ErrorCode::NotServed, Some("room"), message), now);
-            }
+            ClientFrame::Join(join) => self.join(state, spot, join, now),
+            ClientFrame::Leave(leave) => self.leave(state, spot, leave.room, now),
             ClientFrame::Logout(_) => state.close(spot, CloseReason::Logout),
             ClientFrame::Login(_) => {
                 let message = "this connection is logged in already".to_owned();
@@ -140,7 +133,7 @@ impl Shard {
         };
         if let Some((code, message)) = refused {
             let retry_after_ms = Some(self.retry_after(state));
-            let frame = Error { error: code, field: None, message, retry_after_ms, address: None, re };
+            let frame = Error { error: code, field: None, message, retry_after_ms, address: None, re, room: None };
             self.tell(state, spot, &ServerFrame::Error(frame), now);
         }
     }
@@ -175,6 +168,7 @@ pub fn error(code: ErrorCode, field: Option<&str>, message: String) -> ServerFra
         retry_after_ms: None,
         address: None,
         re: None,
+        room: None,
     })
 }
 

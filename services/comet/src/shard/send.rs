@@ -32,9 +32,7 @@ impl Spot {
 
 impl Shard {
     /// Writes all batches: frames for one connection go out in one write.
-    pub fn deliver(&self, batches: &mut Vec<Batch>) {
-        let mut state = self.state.borrow_mut();
-        let state = &mut *state;
+    pub fn deliver(&self, state: &mut State, batches: &mut Vec<Batch>) {
         let Some(received) = batches.iter().map(|batch| batch.received).min() else { return };
         let mut all: Vec<Delivery> = batches.drain(..).flat_map(|batch| batch.deliveries).collect();
         // Stable: a connection's own frames keep their order.
@@ -93,21 +91,20 @@ impl Shard {
         self.send_all(state, spot, std::slice::from_ref(&frame), now);
     }
 
-    /// Sends frames of one class, in order.
+    /// Sends frames in order.
     pub fn send_all(&self, state: &mut State, spot: Spot, frames: &[Outgoing], now: Micros) {
-        let limits = self.backlog_limits();
-        let State { slab, tally, blocked, out, .. } = state;
+        let State { slab, tally, out, .. } = state;
         if let Some(entering) = slab.entering(spot) {
             for frame in frames {
                 if entering.held.push(frame.clone(), now, &mut tally.drops).is_err() {
-                    tally.drops.count(frame.class, DropReason::Full);
+                    tally.drops.count(frame.lane.class(), DropReason::Full);
                 }
             }
             return;
         }
         let Some(live) = slab.live(spot) else { return };
         if live.closing.is_some() {
-            return frames.iter().for_each(|frame| tally.drops.count(frame.class, DropReason::Closed));
+            return frames.iter().for_each(|frame| tally.drops.count(frame.lane.class(), DropReason::Closed));
         }
         let mut rest = frames;
         while live.backlog.is_none() && !rest.is_empty() {
@@ -123,34 +120,52 @@ impl Shard {
             tally.writes += 1;
             let sent = match socket::send(live.fd, bytes) {
                 Ok(sent) => sent,
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
+                Err(error) if socket::is_full(&error) => 0,
                 Err(_) => return live.close(CloseReason::Broken),
             };
-            tally.bytes_out += sent as u64;
-            if sent == bytes.len() {
-                tally.frames_out += now_sent.len() as u64;
-                rest = later;
-                continue;
+            if sent < bytes.len() {
+                return self.send_later(state, spot, rest, sent, now);
             }
-            let mut backlog = Backlog::new(limits, now);
-            for frame in now_sent {
-                if backlog.push(frame.clone(), now, &mut tally.drops).is_err() {
-                    return live.close(CloseReason::Kicked(KickReason::TooSlow));
-                }
-            }
-            tally.frames_out += backlog.advance(sent, now) as u64;
-            live.backlog = Some(Box::new(backlog));
-            blocked.push(spot);
-            live.wake();
+            tally.sent(now_sent, sent);
             rest = later;
         }
         for frame in rest {
             let Some(backlog) = &mut live.backlog else { return };
             if backlog.push(frame.clone(), now, &mut tally.drops).is_err() {
-                tally.drops.count(frame.class, DropReason::Full);
+                tally.drops.count(frame.lane.class(), DropReason::Full);
                 return live.close(CloseReason::Kicked(KickReason::TooSlow));
             }
         }
+    }
+
+    /// The socket took the first `taken` bytes of these frames and no more: the rest waits.
+    pub fn send_later(&self, state: &mut State, spot: Spot, frames: &[Outgoing], taken: usize, now: Micros) {
+        let limits = self.backlog_limits();
+        let State { slab, rooms, tally, blocked, .. } = state;
+        let Some(live) = slab.live(spot) else { return };
+        let (whole, of_next) = taken_whole(frames, taken);
+        tally.sent(&frames[..whole], taken);
+        let mut backlog = Backlog::new(limits, now);
+        let mut rest = frames[whole..].iter();
+        if of_next > 0
+            && let Some(begun) = rest.next()
+        {
+            backlog.push_begun(begun.clone(), of_next);
+        }
+        let mut is_too_slow = false;
+        for frame in rest {
+            is_too_slow |= backlog.push(frame.clone(), now, &mut tally.drops).is_err();
+            if is_too_slow {
+                tally.drops.count(frame.lane.class(), DropReason::Full);
+            }
+        }
+        live.backlog = Some(Box::new(backlog));
+        rooms.set_slow(live, true);
+        blocked.push(spot);
+        if is_too_slow {
+            live.close(CloseReason::Kicked(KickReason::TooSlow));
+        }
+        live.wake();
     }
 
     /// Writes what waits, as the socket takes it; then tells the client what it missed.
@@ -158,7 +173,7 @@ impl Shard {
         let now = self.now();
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
-        let State { slab, tally, out, .. } = state;
+        let State { slab, rooms, tally, out, .. } = state;
         let Some(live) = slab.live(spot) else { return };
         let Some(backlog) = &mut live.backlog else { return };
         backlog.expire(now, &mut tally.drops);
@@ -170,7 +185,7 @@ impl Shard {
             match stream.try_write(out) {
                 Ok(sent) => {
                     tally.bytes_out += sent as u64;
-                    tally.frames_out += backlog.advance(sent, now) as u64;
+                    tally.count(&backlog.advance(sent, now));
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(_) => return live.close(CloseReason::Broken),
@@ -179,10 +194,11 @@ impl Shard {
         if !backlog.is_empty() {
             return;
         }
-        let gap = backlog.gap();
+        let gaps: Vec<_> = backlog.gaps().to_vec();
         live.backlog = None;
-        if let Some([high, normal, low]) = gap {
-            self.tell(state, spot, &ServerFrame::Gap(Gap { room: None, high, normal, low }), now);
+        rooms.set_slow(live, false);
+        for crate::backlog::Gap { room, missed: [high, normal, low] } in gaps {
+            self.tell(state, spot, &ServerFrame::Gap(Gap { room, high, normal, low }), now);
         }
     }
 
@@ -212,4 +228,31 @@ fn joined(frames: &[Outgoing]) -> usize {
         bytes <= JOIN_MAX_BYTES
     };
     frames.iter().take_while(fits).count().max(1)
+}
+
+// How many frames are within the first `taken` bytes of them all, and how many bytes of the next one.
+fn taken_whole(frames: &[Outgoing], mut taken: usize) -> (usize, usize) {
+    let mut whole = 0;
+    while let Some(frame) = frames.get(whole)
+        && frame.bytes.len() <= taken
+    {
+        taken -= frame.bytes.len();
+        whole += 1;
+    }
+    (whole, taken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_that_the_socket_took_whole_do_not_wait() {
+        let frames = vec![Outgoing::high(vec![0; 10].into()); 500];
+        let taken = [0, 9, 10, 11, 4999, 5000].map(|taken| taken_whole(&frames, taken));
+        assert_eq!(taken, [(0, 0), (0, 9), (1, 0), (1, 1), (499, 9), (500, 0)]);
+        assert_eq!(joined(&vec![Outgoing::high(vec![0; 10_000].into()); 3]), 1);
+        assert_eq!(joined(&[Outgoing::high(vec![0; 60_000].into())]), 1);
+        assert_eq!(joined(&frames), 500);
+    }
 }

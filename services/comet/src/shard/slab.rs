@@ -67,6 +67,14 @@ impl Slab {
         }
     }
 
+    /// The live tenant of a slot that a room's member names: its membership goes before it does.
+    pub fn member(&mut self, slot: u32) -> Option<(Spot, &mut Live)> {
+        match self.slots.get_mut(slot as usize)? {
+            Slot::Live(live) => Some((Spot { slot, nonce: live.nonce }, live)),
+            _ => None,
+        }
+    }
+
     pub fn entering(&mut self, spot: Spot) -> Option<&mut Entering> {
         match self.slots.get_mut(spot.slot as usize)? {
             Slot::Entering(entering) if entering.nonce == spot.nonce => Some(entering),

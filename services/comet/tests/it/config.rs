@@ -27,6 +27,8 @@ fn nonsense_is_refused_by_field() {
     assert_eq!(refused(|config| config.path = "ws".into()), "path must begin with / and have no query");
     assert!(refused(|config| config.limits.frame_bytes = 1 << 20).starts_with("limits.frame_bytes must be"));
     assert!(refused(|config| config.limits.backlog_bytes = 1000).contains("limits.backlog_bytes"));
+    assert_eq!(refused(|config| config.reput_after = std::time::Duration::ZERO), "reput_after must be 1s to 1h");
+    assert!(refused(|config| config.limits.failed_logins = 0).contains("limits.failed_logins must be 1 or more"));
     assert!(refused(|config| config.heartbeat.misses = 0).contains("heartbeat.misses must be 1 or more"));
     let codes = |code: &str| {
         let mut config = Config::default();

@@ -1,6 +1,7 @@
 //! Shards with real sockets; the test plays the mesh behind them.
 
 use std::{
+    collections::HashMap,
     io,
     net::SocketAddr,
     sync::{Arc, Mutex},
@@ -14,17 +15,20 @@ use comet::{
     config::Config,
     framing::Dialect,
     limit::{Door, DoorLimits},
+    room::Tally,
     shard::{
         self, Setup,
         command::{self, Batch, Delivery, Queues, Receipt, Urgent, What},
-        outlet::{AckEvent, Admitted, Ending, LoginRequest, Question, Refused, SessionNote, outlets},
+        outlet::{
+            AckEvent, Admitted, Ending, JoinRequest, LoginRequest, Question, Refused, RoomNews, SessionNote, outlets,
+        },
         wall,
     },
     socket,
 };
 use futures_util::{SinkExt, StreamExt};
 use pushmesh_protocol::{
-    DeviceId, Partition, PushId,
+    DeviceId, Partition, PushId, RoomId,
     frame::{
         ClientFrame, Encoding, Error, ErrorCode, HeartbeatProfile, KickReason, Login, LoginOk, Message, Push, PushBody,
         ServerFrame,
@@ -46,8 +50,22 @@ pub struct Seen {
     pub logins: Vec<Address>,
     pub acks: Vec<AckEvent>,
     pub questions: Vec<Question>,
+    pub joins: Vec<JoinRequest>,
+    /// The newest of each shard and room.
+    pub tallies: HashMap<(u16, RoomId), Tally>,
     pub endings: Vec<Ending>,
     held: Vec<LoginRequest>,
+}
+
+impl Seen {
+    fn hear(&mut self, news: RoomNews) {
+        match news {
+            RoomNews::Join(request) => self.joins.push(*request),
+            RoomNews::Tallies { shard, rooms } => {
+                self.tallies.extend(rooms.into_iter().map(|tally| ((shard, tally.room.clone()), tally)));
+            }
+        }
+    }
 }
 
 pub struct Comet {
@@ -84,11 +102,7 @@ impl Comet {
     /// [`release`](Self::release).
     pub fn start(config: Config) -> Self {
         let limits = &config.limits;
-        let door = Door::new(DoorLimits {
-            connections: limits.connections as usize,
-            before_login: limits.before_login as usize,
-            per_address: limits.per_address,
-        });
+        let door = Door::new(DoorLimits::from(limits));
         let (outlets, mut intake) = outlets(limits.connections as usize, limits.before_login as usize);
         let websocket = socket::listeners(config.websocket, config.shards, &config.socket).unwrap();
         let tcp = socket::listeners(config.tcp, config.shards, &config.socket).unwrap();
@@ -119,6 +133,7 @@ impl Comet {
                     Some(request) = intake.logins.recv() => decide(&note, request),
                     Some(event) = intake.acks.recv() => note.lock().unwrap().acks.push(event),
                     Some(question) = intake.questions.recv() => note.lock().unwrap().questions.push(question),
+                    Some(news) = intake.rooms.recv() => note.lock().unwrap().hear(news),
                     Some(ending) = intake.endings.recv() => note.lock().unwrap().endings.push(ending),
                     else => return,
                 }
@@ -200,6 +215,7 @@ fn decide(seen: &Mutex<Seen>, request: LoginRequest) {
                 retry_after_ms: None,
                 address: None,
                 re: None,
+                room: None,
             },
             reason: CloseReason::LoginRefused,
         }),

@@ -1,11 +1,11 @@
 //! Every limit: its name, its code, and that nobody else feels it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pushmesh_protocol::frame::{
     Ack, ClientFrame, Encoding, ErrorCode, HeartbeatProfile, KickReason, Ping, Pong, ServerFrame,
 };
-use tokio::io::AsyncWriteExt;
+use tokio::{io::AsyncWriteExt, net::TcpSocket};
 use tokio_tungstenite::tungstenite;
 
 use crate::harness::*;
@@ -171,4 +171,70 @@ async fn an_ack_list_has_a_limit_that_holds_before_it_is_read() {
     let error = client.error().await;
     assert_eq!((error.error, error.field.as_deref()), (ErrorCode::BadFrame, Some("ACK.ids")));
     assert!(error.message.contains("256"), "{}", error.message);
+}
+
+#[tokio::test]
+async fn bad_logins_from_one_address_are_soon_not_looked_at() {
+    let comet = Comet::start(config());
+    let (mut refused, mut penalised, begun) = (0, 0, Instant::now());
+    for _ in 0..1000 {
+        let mut client = Tcp::connect(&comet).await;
+        client.send(&login("no")).await;
+        let error = client.error().await;
+        client.expect_end().await;
+        match error.error {
+            ErrorCode::Unauthorized => refused += 1,
+            ErrorCode::TooFast => {
+                assert!(error.retry_after_ms.is_some_and(|after| after >= 500), "{error:?}");
+                assert!(error.message.contains("limits.failed_logins of 40"), "{error:?}");
+                penalised += 1;
+            }
+            _ => panic!("{error:?}"),
+        }
+    }
+    assert_eq!((refused, refused + penalised), (comet.seen.lock().unwrap().logins.len(), 1000));
+    let forgotten = 2 * (begun.elapsed().as_secs() as usize + 1);
+    assert!((40..=40 + forgotten).contains(&refused), "{refused} tokens were looked at");
+    // A good one from there has to wait too, and is told as a WebSocket is; from elsewhere it does not.
+    let mut client = Ws::connect(&comet, Encoding::Json).await;
+    client.send(&login("user:ann")).await;
+    assert_eq!(client.error().await.error, ErrorCode::TooFast);
+    assert!(client.expect_close(1013).await.contains("limits.failed_logins"));
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut elsewhere = Tcp { stream: socket.connect(comet.tcp).await.unwrap() };
+    elsewhere.send(&login("user:ann")).await;
+    assert!(matches!(elsewhere.next().await, Some(ServerFrame::LoginOk(_))));
+}
+
+#[tokio::test]
+async fn a_penalty_ends_and_good_logins_count_against_bad_ones() {
+    let mut config = config();
+    config.limits.failed_logins = 2;
+    config.limits.failed_logins_forgotten = 1;
+    let comet = Comet::start(config);
+    for _ in 0..20 {
+        let (_good, _) = Tcp::login(&comet, "user:ann").await;
+        let mut bad = Tcp::connect(&comet).await;
+        bad.send(&login("no")).await;
+        assert_eq!(bad.error().await.error, ErrorCode::Unauthorized);
+    }
+    pushmesh_testkit::wait_for("a penalty", SOON, || async {
+        let mut bad = Tcp::connect(&comet).await;
+        bad.send(&login("no")).await;
+        match bad.error().await.error {
+            ErrorCode::TooFast => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    pushmesh_testkit::wait_for("its end", SOON, || async {
+        let mut client = Tcp::connect(&comet).await;
+        client.send(&login("user:ann")).await;
+        match client.next().await {
+            Some(ServerFrame::LoginOk(_)) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
 }

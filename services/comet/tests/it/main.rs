@@ -4,9 +4,17 @@
 
 mod bombs;
 mod config;
+mod conformance;
+mod crowd;
 mod doors;
 mod harness;
 mod limits;
+mod live;
 mod mesh;
+mod others;
+mod proxy;
+mod relay;
+mod rooms;
 mod slow;
 mod stories;
+mod unheard;

@@ -6,6 +6,7 @@ use comet::Config;
 use pushmesh_auth::Minter;
 use pushmesh_boot::{BootError, Control, Doors as Announced, Service, Settings, Shutdown};
 use pushmesh_bus::{Bus, Kv, TakeOver};
+use pushmesh_membership::{Me, Membership, Tuning, ring::WEIGHT_MAX};
 use pushmesh_protocol::{
     ConnId, Instance, Partition, Partitions, Token,
     frame::{ClientFrame, Login, LoginOk, Resume, ServerFrame},
@@ -71,10 +72,26 @@ impl Mesh {
     }
 
     pub async fn comet(&self, name: &str, change: impl FnOnce(&mut Config)) -> Running {
+        self.comet_at(&self.nats.url(), name, change).await
+    }
+
+    /// A comet that reaches the nats-server under this URL.
+    pub async fn comet_at(&self, nats: &str, name: &str, change: impl FnOnce(&mut Config)) -> Running {
         let mut config = Config { drain_for: Duration::from_secs(4), ..crate::harness::config() };
         config.limits.retry_jitter = Duration::from_millis(100);
         change(&mut config);
-        self.run::<comet::Service>(name, config).await
+        self.run_at::<comet::Service>(nats, name, config).await
+    }
+
+    /// A member that does nothing but be one, as heavy as can be.
+    pub async fn member(&self, service: &str, name: &str, address: &str) -> Membership {
+        let me = Me {
+            service: token(service),
+            instance: name.parse().unwrap(),
+            weight: WEIGHT_MAX,
+            address: address.to_owned(),
+        };
+        Membership::join(&self.bus, me, Tuning::default()).await.unwrap()
     }
 
     pub async fn ingest(&self) -> Running {
@@ -84,8 +101,12 @@ impl Mesh {
     }
 
     pub async fn run<S: Service>(&self, name: &str, service: S::Config) -> Running {
+        self.run_at::<S>(&self.nats.url(), name, service).await
+    }
+
+    async fn run_at<S: Service>(&self, nats: &str, name: &str, service: S::Config) -> Running {
         let mut settings = Settings { service, ..Settings::<S::Config>::default() };
-        settings.nats.url = self.nats.url();
+        settings.nats.url = nats.to_owned();
         settings.admin.listen.set_port(0);
         settings.auth.jwks_file = Some(self.dir.path().join("jwks.json"));
         let instance: Instance = name.parse().unwrap();

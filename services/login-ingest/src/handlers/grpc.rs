@@ -2,24 +2,25 @@
 
 use std::{pin::Pin, time::Duration};
 
-use futures_util::{FutureExt, Stream, StreamExt, stream};
+use futures_util::{Stream, StreamExt, stream};
 use pushmesh_auth::Scope;
+use pushmesh_boot::Caller;
 use pushmesh_proto::v1::{
     LoginEvent, ReportRequest, ReportResponse, login_ingest_server,
     report_response::{self, Accepted, Refused, Unknown},
 };
-use pushmesh_protocol::{
-    TraceContext,
-    message::{OfflineCause, ReportedEvent},
-};
+use pushmesh_protocol::message::{OfflineCause, ReportedEvent};
 use pushmesh_telemetry::propagate;
-use tokio::sync::{mpsc, oneshot};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::oneshot;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::Doorway;
+use super::{
+    Doorway,
+    reader::{Reader, Stop},
+};
 use crate::{
-    gather::{Answer, mint, now},
+    answers::Answer,
+    gather::{mint, now},
     metrics::Door,
     record::{self, Told},
 };
@@ -36,56 +37,62 @@ impl login_ingest_server::LoginIngest for Grpc {
     type ReportStream = Answers;
 
     async fn report(&self, request: Request<Streaming<ReportRequest>>) -> Result<Response<Answers>, Status> {
-        self.0.door.check(request.metadata(), Scope::LoginWrite)?;
+        let backend = self.0.door.check(request.metadata(), Scope::LoginWrite)?;
         let trace = propagate::from_metadata(request.metadata());
-        let (answers, answered) = mpsc::channel(self.0.limits.waiting_max);
+        let caller = request.extensions().get::<Caller>().cloned();
+        let (mut reader, mut answers) = Reader::new(&self.0, Door::Grpc, &backend, caller, trace);
         let (end, ended) = oneshot::channel();
-        let (doorway, records) = (self.0.clone(), request.into_inner());
+        let mut records = request.into_inner();
+        let retry_after = self.0.intake.retry_after();
         self.0.readers.spawn(async move {
-            let status = read(&doorway, records, answers, trace).await;
+            let (stop, status) = match read(&mut reader, &mut records).await {
+                Ok(ended) => (None, ended.err()),
+                Err(stop) => (Some(stop), status(stop, retry_after)),
+            };
             // Gone: then nobody waits for the end either.
-            let _ = end.send(status);
+            let tell = || drop(end.send(status));
+            reader.end(stop, tell, records).await;
         });
-        let answers = ReceiverStream::new(answered).map(|(number, answer)| Ok(response(number, answer)));
+        let mut some = Vec::with_capacity(1);
+        let answers = stream::poll_fn(move |cx| {
+            answers.poll_some(cx, &mut some, 1).map(|_| some.pop().map(|(number, answer)| Ok(response(number, answer))))
+        });
         // After the last answer, why reading stopped, where that was not the caller's wish.
         let end = stream::once(ended).filter_map(|end| async { end.ok().flatten().map(Err) });
         Ok(Response::new(answers.chain(end).boxed()))
     }
 }
 
-/// Reads until the caller ends, goes or fails, or we close. Every slot it took is answered.
-async fn read(
-    doorway: &Doorway,
-    mut records: Streaming<ReportRequest>,
-    answers: mpsc::Sender<(u64, Answer)>,
-    trace: Option<TraceContext>,
-) -> Option<Status> {
+/// Reads until the caller ends or fails, or a stop. Every slot it took is answered.
+async fn read(reader: &mut Reader, records: &mut Streaming<ReportRequest>) -> Result<Result<(), Status>, Stop> {
     loop {
-        let next = async {
-            let slot = answers.clone().reserve_owned().await.ok()?;
-            Some((slot, records.message().await))
-        };
-        let (slot, message) = tokio::select! {
-            biased;
-            () = doorway.closing.cancelled() => return Some(closing(doorway.intake.retry_after())),
-            next = next.fuse() => next?,
-        };
-        match message {
+        let slot = reader.slot().await?;
+        match reader.next(records.message()).await? {
             Ok(Some(request)) => {
                 let checked = record::check(&told(&request), now(), mint);
-                doorway.intake.take(Door::Grpc, request.r#ref, slot, checked, trace);
+                reader.take(request.r#ref, slot, checked);
             }
-            Ok(None) => return None,
-            Err(status) => return Some(status),
+            Ok(None) => return Ok(Ok(())),
+            Err(status) => return Ok(Err(status)),
         }
     }
 }
 
-fn closing(retry_after: Duration) -> Status {
-    let seconds = retry_after.as_secs_f32();
-    Status::unavailable(format!(
-        "this instance is stopping: what has no answer was not taken; send it again after {seconds} s"
-    ))
+fn status(stop: Stop, retry_after: Duration) -> Option<Status> {
+    let again = "what has no answer was not taken; send it again";
+    Some(match stop {
+        Stop::Closing => {
+            let seconds = retry_after.as_secs_f32();
+            Status::unavailable(format!("this instance is stopping: {again} after {seconds} s"))
+        }
+        Stop::Expired => {
+            Status::unauthenticated(format!("exp of the token has passed: {again} with a new token, on a new stream"))
+        }
+        Stop::Unread { answers, limit } => Status::resource_exhausted(format!(
+            "{answers} answers waited, and none was read for {limit:?}, which is the limit: {again}, and read while you write"
+        )),
+        Stop::Gone => return None,
+    })
 }
 
 fn told(request: &ReportRequest) -> Told<'_> {

@@ -4,7 +4,7 @@ use pushmesh_protocol::message::Millis;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    gather::Answer,
+    answers::Answer,
     record::{self, Checked, Field, Refused, Told},
 };
 

@@ -5,11 +5,11 @@ use pushmesh_protocol::{
     message::{LoginAnswer, LoginAnswers, LoginReports},
     wire,
 };
-use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    gather::{Answer, Intake, mint, now},
+    answers::{Answer, Answers, answers},
+    gather::{Intake, mint, now},
     metrics::Door,
     record::{self, Field, Refused},
 };
@@ -50,14 +50,14 @@ fn take(bus: &Bus, intake: &Intake, answering: &TaskTracker, message: Message) {
         Err(error) => return refuse(bus, intake, answering, message, error.to_string()),
     };
     let count = reports.len();
-    let (answers, answered) = mpsc::channel(count.max(1));
+    let (slots, answered) = answers(count.max(1));
     for (number, report) in reports.into_iter().enumerate() {
-        let slot = answers.clone().try_reserve_owned().expect("a slot for each report");
+        let slot = slots.try_next().expect("a slot for each report");
         let trace = report.trace;
         let checked = record::check_report(report, now(), mint);
         intake.take(Door::Bus, number as u64, slot, checked, trace);
     }
-    drop(answers);
+    drop(slots);
     let bus = bus.clone();
     answering.spawn(async move {
         let answers = collect(answered, count).await;
@@ -66,12 +66,17 @@ fn take(bus: &Bus, intake: &Intake, answering: &TaskTracker, message: Message) {
 }
 
 /// In the order of their numbers, though they come in any.
-async fn collect(mut answered: mpsc::Receiver<(u64, Answer)>, count: usize) -> LoginAnswers {
-    let mut answers = vec![None; count];
-    while let Some((number, answer)) = answered.recv().await {
-        answers[number as usize] = Some(told(answer));
+async fn collect(mut answered: Answers, count: usize) -> LoginAnswers {
+    let mut all = vec![None; count];
+    loop {
+        let some = answered.some(count.max(1)).await;
+        if some.is_empty() {
+            return LoginAnswers(all.into_iter().map(|answer| answer.expect("each report has one answer")).collect());
+        }
+        for (number, answer) in some {
+            all[number as usize] = Some(told(answer));
+        }
     }
-    LoginAnswers(answers.into_iter().map(|answer| answer.expect("each report has one answer")).collect())
 }
 
 fn told(answer: Answer) -> LoginAnswer {

@@ -14,7 +14,7 @@ use pushmesh_protocol::{
     topology::{TopologyConfig, topology},
     wire,
 };
-use pushmesh_testkit::{Nats, Process, ProcessOptions};
+use pushmesh_testkit::{Nats, Process, ProcessOptions, wait_for};
 use tonic::{Request, Status, transport::Channel};
 
 pub const LONG: Duration = Duration::from_secs(20);
@@ -90,6 +90,34 @@ impl Ingest {
     pub async fn post(&self, body: impl Into<reqwest::Body>) -> reqwest::Response {
         let url = format!("http://{}/v1/logins", self.process.door("grpc"));
         reqwest::Client::new().post(url).bearer_auth(self.good_token()).body(body).send().await.unwrap()
+    }
+
+    /// How many records LOGIN holds that nobody took.
+    pub async fn stored_count(&self) -> u64 {
+        let mut count = 0;
+        for partition in partitions().all() {
+            let consumer = self.bus.take_partition(&Stream::LOGIN, partition, TakeOver::Crashed).await.unwrap();
+            count += consumer.pending();
+            consumer.release().await;
+        }
+        count
+    }
+
+    /// The value of a metric of this service; 0 where it is not shown yet.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let text = reqwest::get(format!("http://{}/metrics", self.process.door("admin"))).await.unwrap();
+        let text = text.text().await.unwrap();
+        let name = format!("pushmesh_login_ingest_{name} ");
+        text.lines().find_map(|line| line.strip_prefix(&name)).map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    /// Waits for a line of the process's log.
+    pub async fn logged(&self, text: &str) {
+        wait_for(text, LONG, async || match self.process.stderr().contains(text) {
+            true => Ok(()),
+            false => Err("not logged"),
+        })
+        .await;
     }
 
     /// The next `count` records of LOGIN, all partitions together; a partition's in their order.

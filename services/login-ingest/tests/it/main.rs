@@ -4,6 +4,7 @@
 
 mod auth;
 mod bus;
+mod ends;
 mod example_config;
 mod grpc;
 mod http;

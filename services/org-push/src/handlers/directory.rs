@@ -1,10 +1,10 @@
 //! `pushmesh.v1.OrgDirectory`.
 
 use pushmesh_proto::v1::{
-    ListMembershipsRequest, ListMembershipsResponse, MembershipEntry, RemoveOrgMembersRequest,
-    RemoveOrgMembersResponse, UpsertOrgMembersRequest, UpsertOrgMembersResponse, org_directory_server::OrgDirectory,
+    ListMembershipsRequest, ListMembershipsResponse, RemoveOrgMembersRequest, RemoveOrgMembersResponse,
+    UpsertOrgMembersRequest, UpsertOrgMembersResponse, org_directory_server::OrgDirectory,
 };
-use pushmesh_push::{Directory, Member, MemberOf};
+use pushmesh_push::{Directory, Member};
 use tonic::{Request, Response, Status};
 
 /// The contract in front of the engine's directory.
@@ -37,12 +37,6 @@ impl OrgDirectory for Grpc {
         &self,
         request: Request<ListMembershipsRequest>,
     ) -> Result<Response<ListMembershipsResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        let found = self.0.list(&metadata, ("user", &request.user)).await?;
-        let entry = |MemberOf { unit, role }| MembershipEntry {
-            unit: unit.to_string(),
-            role: role.map_or_else(String::new, |role| role.to_string()),
-        };
-        Ok(Response::new(ListMembershipsResponse { memberships: found.into_iter().map(entry).collect() }))
+        self.0.list_memberships(request).await
     }
 }

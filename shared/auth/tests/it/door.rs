@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::http::{HeaderMap, StatusCode};
-use pushmesh_auth::{Door, Minter, Scope, Verifier};
+use pushmesh_auth::{AuthError, Door, Identity, Minter, Scope, Verifier};
 use tonic::{Code, metadata::MetadataMap};
 
 use crate::{JWKS, Keys};
@@ -55,4 +55,28 @@ fn without_tokens_it_opens_on_loopback_only() {
         assert_eq!(door.check(&MetadataMap::new(), Scope::PushWrite).unwrap().scopes, Scope::ALL);
         assert!(door.check(&metadata("Bearer a.b.c"), Scope::PushWrite).is_err(), "a token that is shown is checked");
     }
+}
+
+#[test]
+fn a_door_for_both_knows_clients_from_backends() {
+    let keys = Keys::new(JWKS);
+    let strict = door(&keys, "127.0.0.1:1", false).unwrap();
+    let minter = Minter::from_jwks(keys.config.jwks_file.as_ref().unwrap()).unwrap();
+    let minute = Duration::from_secs(60);
+    let backend = format!("Bearer {}", minter.backend("billing", &[Scope::RoomWrite], minute));
+    let client = format!("Bearer {}", minter.client(&"alice".parse().unwrap(), None, minute));
+    for (token, is_client) in [(&backend, false), (&client, true)] {
+        let (http, grpc) = (strict.who_http(&headers(token)).unwrap(), strict.who(&metadata(token)).unwrap());
+        assert_eq!(http, grpc);
+        match http {
+            Identity::Client(client) => assert!(is_client && client.user.as_str() == "alice"),
+            Identity::Backend(backend) => assert!(!is_client && backend.scopes == [Scope::RoomWrite]),
+        }
+    }
+    assert_eq!(strict.who_http(&HeaderMap::new()).unwrap_err(), AuthError::Missing);
+    let broken = &client[..client.len() - 4];
+    assert_eq!(strict.who_http(&headers(broken)).unwrap_err(), AuthError::Signature);
+    let open = door(&keys, "127.0.0.1:1", true).unwrap();
+    assert!(matches!(open.who_http(&HeaderMap::new()), Ok(Identity::Backend(_))));
+    assert!(open.who_http(&headers(broken)).is_err(), "a token that is shown is checked");
 }

@@ -4,21 +4,14 @@ use std::time::Duration;
 
 use pushmesh_auth::{Minter, Scope, generate_jwks};
 use pushmesh_testkit::{Nats, Process, free_port, wait_for};
-use tonic::{
-    Code,
-    transport::{Channel, Endpoint},
-};
+use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
 
-use crate::{SOON, get, mesh, post, provision_mesh, reasons, set, start, tiny};
-
-async fn channel(process: &Process, door: &str) -> Channel {
-    Endpoint::from_shared(format!("http://{}", process.door(door))).unwrap().connect().await.unwrap()
-}
+use crate::{SOON, channel, get, mesh, post, provision_mesh, reasons, set, start, tiny};
 
 // By the answer's status, or by the code of its refusal.
 async fn grpc_status(process: &Process, door: &str, service: &str) -> Result<ServingStatus, Code> {

@@ -1,9 +1,11 @@
 //! A tiny service (`examples/tiny.rs`) as its operator sees it: flags, doors, signals, exit codes; and several in one process.
 #![allow(clippy::unwrap_used)]
 
+mod ends;
 mod flags;
 mod inside;
 mod life;
+mod reload;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -13,6 +15,7 @@ use pushmesh_protocol::{
     topology::{TopologyConfig, topology},
 };
 use pushmesh_testkit::{Nats, Process, ProcessOptions};
+use tonic::transport::{Channel, Endpoint};
 
 pub const SOON: Duration = Duration::from_secs(10);
 
@@ -45,6 +48,10 @@ pub async fn provision_mesh(nats: &Config) {
 
 pub async fn start(nats: &Nats) -> Process {
     Process::start("tiny", set(tiny(), &format!("nats.url={}", nats.url()))).await
+}
+
+pub async fn channel(process: &Process, door: &str) -> Channel {
+    Endpoint::from_shared(format!("http://{}", process.door(door))).unwrap().connect().await.unwrap()
 }
 
 pub async fn get(process: &Process, door: &str, path: &str) -> (u16, String) {

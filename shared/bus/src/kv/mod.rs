@@ -2,7 +2,8 @@
 //!
 //! Other key-value clients understand what is written here.
 
-mod time;
+mod read;
+pub(crate) mod time;
 mod watch;
 
 use std::time::Duration;
@@ -180,17 +181,27 @@ impl Kv {
 
     /// Writes many, in order and pipelined; one revision each.
     pub async fn put_all(&self, entries: Vec<(Key, Bytes)>) -> Vec<Result<u64, KvError>> {
-        let mut outcomes = Vec::with_capacity(entries.len());
-        let mut rest = entries.into_iter().peekable();
+        let publish = |(key, value): (Key, Bytes)| self.publish(&key, value, &Write::default());
+        self.write_all(entries.into_iter().map(publish)).await
+    }
+
+    /// Writes many, in order and pipelined, each only if its key still has the revision named (0: it never had a value).
+    /// A write whose answer was lost may fail against itself, as [`KvError::WrongRevision`].
+    pub async fn update_all(&self, entries: Vec<(Key, Bytes, u64)>) -> Vec<Result<u64, KvError>> {
+        let publish = |(key, value, revision): (Key, Bytes, u64)| {
+            let mut publish = self.publish(&key, value, &Write::default());
+            publish.headers.insert(header::EXPECTED_LAST_SUBJECT_SEQUENCE, revision.to_string());
+            publish
+        };
+        self.write_all(entries.into_iter().map(publish)).await
+    }
+
+    async fn write_all(&self, writes: impl ExactSizeIterator<Item = Publish>) -> Vec<Result<u64, KvError>> {
+        let mut outcomes = Vec::with_capacity(writes.len());
+        let mut rest = writes.peekable();
         while rest.peek().is_some() {
-            let group: Vec<_> = rest
-                .by_ref()
-                .take(PUT_GROUP_MAX)
-                .map(|(key, value)| {
-                    let publish = self.publish(&key, value, &Write::default());
-                    self.fits(&publish).map(|()| publish)
-                })
-                .collect();
+            let fitting = |publish| self.fits(&publish).map(|()| publish);
+            let group: Vec<_> = rest.by_ref().take(PUT_GROUP_MAX).map(fitting).collect();
             outcomes.extend(self.put_group(group).await);
         }
         outcomes
@@ -243,6 +254,7 @@ impl Kv {
         let place = tokio::time::timeout_at(deadline, self.bus.inner.window.acquire()).await;
         let _place = place.map_err(|_| KvError::Outage("too many writes are waiting".to_owned()))?;
         let mut tries = Tries::until(deadline);
+        let mut unheard = false;
         loop {
             let timeout = tries.this_try(self.bus.inner.config.ack_timeout);
             let Publish { subject, headers, payload } = &publish;
@@ -251,10 +263,32 @@ impl Kv {
                 Ok(ack) => return Ok(ack.seq),
                 Err(error) => error,
             };
+            if unheard
+                && let KvError::WrongRevision = of(error.clone())
+                && let Some(revision) = self.own(key, payload, &write).await
+            {
+                return Ok(revision);
+            }
             if !error.is_passing() || !tries.again(&self.bus).await {
                 return Err(of(error));
             }
+            unheard = true;
         }
+    }
+
+    /// The revision that an earlier try wrote: a server that was restarted may check the expected revision before it
+    /// remembers the write's id.
+    async fn own(&self, key: &Key, value: &Bytes, write: &Write) -> Option<u64> {
+        let expected = write.expect?;
+        let last = self.last(key).await.ok().flatten()?;
+        if last.sequence <= expected || last.is_marker != write.purge {
+            return None;
+        }
+        if write.purge {
+            return Some(last.sequence);
+        }
+        let entry = self.get(key).await.ok().flatten()?;
+        (entry.revision == last.sequence && entry.value == *value).then_some(entry.revision)
     }
 
     fn publish(&self, key: &Key, value: Bytes, write: &Write) -> Publish {

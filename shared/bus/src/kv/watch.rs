@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use super::{Entry, Kv, KvError, MARKER_REASON, is_marker, of};
 use crate::{
     api::{code, subject},
-    ordered,
+    ordered::{self, Begin},
 };
 
 /// What a watch of keys tells.
@@ -46,7 +46,8 @@ impl Kv {
     /// All keys of a filter, then what becomes of them, in the order of their revisions.
     pub async fn watch(&self, keys: KeyFilter) -> Result<KvWatch, KvError> {
         let filter = subject::keys(&self.bucket, keys.as_str());
-        let events = ordered::follow(&self.bus, self.stream.clone(), filter).await.map_err(|error| {
+        let events = ordered::follow(&self.bus, self.stream.clone(), filter, Begin::LastPerSubject);
+        let events = events.await.map_err(|error| {
             if error.has_code(code::STREAM_NOT_FOUND) { KvError::NoBucket(self.bucket.to_string()) } else { of(error) }
         })?;
         Ok(KvWatch { prefix: subject::keys(&self.bucket, ""), events })
@@ -56,12 +57,16 @@ impl Kv {
 impl KvWatch {
     /// `None` once the connection is closed. Cancel safe.
     pub async fn next(&mut self) -> Option<KvEvent> {
-        let event = self.events.recv().await?;
-        Some(self.read(event))
+        loop {
+            let event = self.events.recv().await?;
+            if let Some(event) = self.read(event) {
+                return Some(event);
+            }
+        }
     }
 
-    fn read(&self, event: ordered::Event) -> KvEvent {
-        match event {
+    fn read(&self, event: ordered::Event) -> Option<KvEvent> {
+        Some(match event {
             ordered::Event::Item(item) => {
                 let key = item.subject.strip_prefix(&self.prefix).unwrap_or(&item.subject).to_owned();
                 let revision = item.sequence;
@@ -71,8 +76,10 @@ impl KvWatch {
                 }
             }
             ordered::Event::CaughtUp => KvEvent::Current,
-            ordered::Event::Restarted => KvEvent::Restarted,
-        }
+            ordered::Event::Restarted | ordered::Event::Anew => KvEvent::Restarted,
+            // Told only behind a sequence.
+            ordered::Event::Missing { .. } | ordered::Event::Reached(_) => return None,
+        })
     }
 }
 

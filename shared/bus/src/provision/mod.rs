@@ -9,7 +9,7 @@ use futures_util::{StreamExt, stream};
 use pushmesh_protocol::{
     message::MeshInfo,
     name::{Bucket, Key, Stream},
-    topology::{ConsumerSpec, Topology},
+    topology::{ConsumerSpec, Storage, Topology},
     wire,
 };
 use serde::{Deserialize, Serialize};
@@ -53,6 +53,11 @@ pub enum ProvisionError {
     Outage { what: String, reason: String },
     #[error("NATS refused {what}: {reason}")]
     Rejected { what: String, reason: String },
+    #[error(
+        "NATS has no room for {what}: the bounds of the mesh's streams and buckets add up to {file} bytes on file and {memory} \
+         in memory: raise the server's max_file_store and max_memory_store, or lower stream_max_bytes"
+    )]
+    NoRoom { what: String, file: u64, memory: u64 },
     #[error("the mesh has {found} partitions and was to have {wanted}: the number never changes")]
     Partitions { wanted: u16, found: u16 },
     #[error("the key info of bucket mesh is malformed: {0}")]
@@ -87,7 +92,7 @@ pub async fn provision(bus: &Bus, topology: &Topology) -> Result<Report, Provisi
     let streams = topology.streams.iter().map(|spec| (format!("stream {}", spec.name), spec::stream(spec)));
     let buckets = topology.buckets.iter().map(|spec| (format!("bucket {}", spec.name), spec::bucket(spec)));
     let made: Vec<_> = stream::iter(streams.chain(buckets))
-        .map(|(what, config)| one_stream(bus, what, config))
+        .map(|(what, config)| one_stream(bus, topology, what, config))
         .buffered(AT_ONCE)
         .collect()
         .await;
@@ -120,7 +125,7 @@ impl Report {
     }
 }
 
-async fn one_stream(bus: &Bus, what: String, wanted: Value) -> Result<Outcome, ProvisionError> {
+async fn one_stream(bus: &Bus, topology: &Topology, what: String, wanted: Value) -> Result<Outcome, ProvisionError> {
     #[derive(Deserialize)]
     struct Info {
         config: Value,
@@ -150,6 +155,10 @@ async fn one_stream(bus: &Bus, what: String, wanted: Value) -> Result<Outcome, P
             }
             Err(error) => Err(failed(what, error)),
         },
+        Err(error) if error.has_code(code::STORAGE_EXCEEDED) || error.has_code(code::MEMORY_EXCEEDED) => {
+            let [file, memory] = [Storage::File, Storage::Memory].map(|storage| topology.bounds(storage));
+            Err(ProvisionError::NoRoom { what, file, memory })
+        }
         Err(error) => Err(failed(what, error)),
     }
 }

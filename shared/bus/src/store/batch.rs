@@ -1,16 +1,20 @@
 //! Atomic batches (one sync of the disk for all), and what happens when the server won't have one.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use async_nats::StatusCode;
 use pushmesh_protocol::name::{Stream, header};
-use tokio::time::Instant;
+use tokio::{sync::SemaphorePermit, time::Instant};
 
 use super::{Outgoing, PubAck, StoreError, Stored, group::Publish, refusal};
 use crate::{
     Bus,
     api::{self, CallError},
     backoff::random_token,
+    connection::Inner,
     replies::Lost,
     suspicion::Answered,
 };
@@ -19,6 +23,11 @@ use crate::{
 const BATCH_MAX: usize = 500;
 /// Most bytes of one batch: far below what a server lets one client have pending.
 const BATCH_MAX_BYTES: usize = 4 << 20;
+/// How long a batch waits for its place. Where the server may still hold those of others, waiting for it to give them up
+/// would take longer than going singly.
+const PLACE_WITHIN: Duration = Duration::from_millis(250);
+/// So long after its last message the server gives a batch up that was not committed.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(10);
 
 type Outcome = Result<Stored, StoreError>;
 
@@ -100,57 +109,17 @@ impl Bus {
     }
 
     /// Publishes all or nothing; the sequences of the stored messages.
-    async fn publish_batch(&self, batch: &[Publish]) -> Result<Vec<u64>, CallError> {
+    pub(super) async fn publish_batch(&self, batch: &[Publish]) -> Result<Vec<u64>, CallError> {
         if !self.inner.health.borrow().connected {
             return Err(CallError::Lost);
         }
-        let _open = self.inner.batches.acquire().await.map_err(|_| CallError::Lost)?;
-        let id = random_token();
-        let client = &self.inner.client;
-        let (mut first, mut commit) = (self.inner.replies.expect(), self.inner.replies.expect());
-        let asked = Instant::now();
-        let publish_and_await = async {
-            for (index, publish) in batch.iter().enumerate() {
-                let mut headers = publish.headers.clone();
-                headers.insert(header::BATCH_ID, id.as_str());
-                headers.insert(header::BATCH_SEQUENCE, (index + 1).to_string());
-                let subject = publish.subject.clone();
-                let last = index + 1 == batch.len();
-                if last {
-                    headers.insert(header::BATCH_COMMIT, "1");
-                }
-                let reply = if index == 0 {
-                    Some(first.subject())
-                } else if last {
-                    Some(commit.subject())
-                } else {
-                    None
-                };
-                let payload = publish.payload.clone();
-                let said = match reply {
-                    Some(reply) => {
-                        let reply = reply.as_str().to_owned();
-                        client.publish_with_reply_and_headers(subject, reply, headers, payload).await
-                    }
-                    None => client.publish_with_headers(subject, headers, payload).await,
-                };
-                said.map_err(|_| CallError::Lost)?;
-            }
-            // The first answer is empty where the server takes the batch, and an error (or a plain ack of a server that
-            // knows no batches) where it does not.
-            let opened = first.answer().await.map_err(|Lost| CallError::Lost)?;
-            if opened.status == Some(StatusCode::NO_RESPONDERS) {
-                return Err(CallError::NoResponders);
-            }
-            if !opened.payload.is_empty() {
-                api::read::<PubAck>(&opened.payload)?;
-                return Err(CallError::Unreadable("the server knows no atomic batches".to_owned()));
-            }
-            let committed = commit.answer().await.map_err(|Lost| CallError::Lost)?;
-            api::read::<PubAck>(&committed.payload)
-        };
         let patience: Duration = self.inner.config.ack_timeout;
-        let ack = match tokio::time::timeout(patience, publish_and_await).await {
+        let place = tokio::time::timeout(PLACE_WITHIN, self.inner.batches.acquire()).await;
+        let place = place.map_err(|_| CallError::Timeout)?.map_err(|_| CallError::Lost)?;
+        let mut open = OpenBatch::new(place, self);
+        let id = random_token();
+        let asked = Instant::now();
+        let ack = match tokio::time::timeout(patience, self.say_batch(batch, &id, &mut open)).await {
             Ok(answer) => answer?,
             Err(_) => {
                 self.note_answer(Answered::No { asked });
@@ -163,6 +132,87 @@ impl Bus {
             return Err(CallError::Unreadable(format!("{ack:?} does not commit {count} messages")));
         }
         Ok((ack.seq + 1 - count..=ack.seq).collect())
+    }
+
+    /// Says a batch, and awaits the server's word on its first message and on its last.
+    async fn say_batch(&self, batch: &[Publish], id: &str, open: &mut OpenBatch<'_>) -> Result<PubAck, CallError> {
+        let client = &self.inner.client;
+        let (mut first, mut commit) = (self.inner.replies.expect(), self.inner.replies.expect());
+        for (index, publish) in batch.iter().enumerate() {
+            let mut headers = publish.headers.clone();
+            headers.insert(header::BATCH_ID, id);
+            headers.insert(header::BATCH_SEQUENCE, (index + 1).to_string());
+            let subject = publish.subject.clone();
+            let last = index + 1 == batch.len();
+            if last {
+                headers.insert(header::BATCH_COMMIT, "1");
+            }
+            let reply = if index == 0 {
+                Some(first.subject())
+            } else if last {
+                Some(commit.subject())
+            } else {
+                None
+            };
+            let payload = publish.payload.clone();
+            let said = match reply {
+                Some(reply) => {
+                    let reply = reply.as_str().to_owned();
+                    client.publish_with_reply_and_headers(subject, reply, headers, payload).await
+                }
+                None => client.publish_with_headers(subject, headers, payload).await,
+            };
+            said.map_err(|_| CallError::Lost)?;
+        }
+        // The first answer is empty where the server takes the batch, and an error (or a plain ack of a server that
+        // knows no batches) where it does not.
+        let opened = first.answer().await.map_err(|Lost| CallError::Lost)?;
+        if opened.status == Some(StatusCode::NO_RESPONDERS) {
+            open.is_over();
+            return Err(CallError::NoResponders);
+        }
+        if !opened.payload.is_empty() {
+            open.is_over();
+            api::read::<PubAck>(&opened.payload)?;
+            return Err(CallError::Unreadable("the server knows no atomic batches".to_owned()));
+        }
+        let committed = commit.answer().await.map_err(|Lost| CallError::Lost)?;
+        open.is_over();
+        api::read::<PubAck>(&committed.payload)
+    }
+}
+
+/// A batch's place among those that may be open at once. One whose end the server has not told keeps it until the server
+/// gives the batch up, whoever stopped waiting for it: nothing on the wire ends an open batch.
+struct OpenBatch<'a> {
+    place: Option<SemaphorePermit<'a>>,
+    bus: Weak<Inner>,
+}
+
+impl<'a> OpenBatch<'a> {
+    fn new(place: SemaphorePermit<'a>, bus: &Bus) -> Self {
+        Self { place: Some(place), bus: Arc::downgrade(&bus.inner) }
+    }
+
+    /// The server has answered: it holds the batch no more.
+    fn is_over(&mut self) {
+        self.place = None;
+    }
+}
+
+impl Drop for OpenBatch<'_> {
+    fn drop(&mut self) {
+        let Some(place) = self.place.take() else { return };
+        // Without a runtime the process ends, and nobody opens another batch.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        place.forget();
+        let bus = self.bus.clone();
+        runtime.spawn(async move {
+            tokio::time::sleep(GIVEN_UP_AFTER).await;
+            if let Some(inner) = bus.upgrade() {
+                inner.batches.add_permits(1);
+            }
+        });
     }
 }
 

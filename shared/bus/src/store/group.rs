@@ -1,4 +1,5 @@
-//! Publishing several messages so that their order in the stream is their order here, whatever happens in between.
+//! Publishing several messages so that those of one subject stand in the stream in their order here, whatever happens in
+//! between.
 
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use async_nats::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::PubAck;
+use super::{PubAck, lineup::Lineup};
 use crate::{
     Bus,
     api::{self, CallError, Tries},
@@ -22,20 +23,43 @@ pub(crate) struct Publish {
 }
 
 impl Bus {
-    /// Publishes all, one behind the other, and awaits their acks together; what failed and passes by itself is said again,
-    /// in order, until `deadline`. Holds no place in the window: the caller does.
+    /// Publishes all and awaits their acks together; what failed and passes by itself is said again until `deadline`. A
+    /// message is said once the one of its subject before it is stored, or never will be: whatever comes between, a user's
+    /// messages keep their order, and one that is not stored has nothing of its subject behind it in the stream.
+    ///
+    /// Holds no place in the window: the caller does.
     pub(crate) async fn publish_group(&self, group: &[Publish], deadline: Instant) -> Vec<Result<PubAck, CallError>> {
         let mut outcomes: Vec<Result<PubAck, CallError>> = group.iter().map(|_| Err(CallError::Lost)).collect();
+        let mut lineup = Lineup::new(group.iter().map(|publish| publish.subject.as_str()));
         let mut tries = Tries::until(deadline);
-        let mut open: Vec<usize> = (0..group.len()).collect();
         loop {
-            let timeout = tries.this_try(self.inner.config.ack_timeout);
-            self.publish_round(group, &open, timeout, &mut outcomes).await;
-            open.retain(|index| matches!(&outcomes[*index], Err(error) if error.is_passing()));
-            if open.is_empty() || !tries.again(self).await {
+            let round = lineup.first_of_each();
+            if round.is_empty() {
                 return outcomes;
             }
-            self.inner.metrics.store_retries.increment(open.len() as u64);
+            let timeout = tries.this_try(self.inner.config.ack_timeout);
+            self.publish_round(group, &round, timeout, &mut outcomes).await;
+            let mut again = 0;
+            for index in round {
+                match &outcomes[index] {
+                    Ok(_) => lineup.done(index),
+                    Err(error) if error.is_passing() => again += 1,
+                    Err(CallError::Api(error)) if error.is_full() => {
+                        // It will be said again when there is room: what stands behind it would overtake it.
+                        let error = CallError::Api(error.clone());
+                        lineup.close(index).for_each(|behind| outcomes[behind] = Err(error.clone()));
+                    }
+                    Err(_) => lineup.done(index),
+                }
+            }
+            if again > 0 {
+                if !tries.again(self).await {
+                    return outcomes;
+                }
+                self.inner.metrics.store_retries.increment(again);
+            } else if Instant::now() >= deadline {
+                return outcomes;
+            }
         }
     }
 
@@ -58,7 +82,7 @@ impl Bus {
         for index in open {
             match tokio::time::timeout_at(until, self.say(&group[*index])).await {
                 Ok(Ok(waiting)) => said.push((*index, waiting)),
-                // The rest is not said at all: it would overtake this one.
+                // The connection is gone, or takes nothing: the rest would wait as long.
                 Ok(Err(_)) | Err(_) => break,
             }
         }

@@ -3,6 +3,8 @@
 mod batch;
 pub(crate) mod group;
 pub(crate) mod hold;
+mod lineup;
+mod unique;
 
 use std::time::Duration;
 
@@ -14,6 +16,8 @@ use pushmesh_protocol::{
 };
 use serde::Deserialize;
 use tokio::time::Instant;
+
+pub use unique::{Unique, UniqueOutcome};
 
 use crate::{
     Bus,
@@ -173,8 +177,9 @@ impl Bus {
         }
     }
 
-    /// Stores many messages of one stream, in their order: where at least two wait, as atomic batches of at most 500;
-    /// singly with the same ids where a batch is rejected or goes unanswered. One result each, in order.
+    /// Stores many messages of one stream: where at least two wait, as atomic batches of at most 500; singly with the same
+    /// ids where a batch is rejected or goes unanswered. Those of one subject keep their order, come what may: behind one
+    /// that may still be stored, none of its subject is. One result each, in order.
     pub async fn store_all(&self, stream: &Stream, messages: Vec<Outgoing>) -> Vec<Result<Stored, StoreError>> {
         self.store_in_batches(stream, messages, None).await
     }

@@ -194,3 +194,40 @@ async fn a_purged_key_is_told_gone_once_and_leaves_nothing() {
     }
     assert_eq!(gone, 1);
 }
+
+#[tokio::test]
+async fn many_are_updated_each_at_its_own_revision() {
+    let (_nats, bus) = mesh().await;
+    let kv = sessions(&bus).await;
+    let write = async |revisions: &[u64], value: &'static str| {
+        let entries = revisions.iter().enumerate();
+        kv.update_all(entries.map(|(number, revision)| (key(number), value.into(), *revision)).collect()).await
+    };
+    let new = write(&[0; 1200], "a").await;
+    let mut revisions: Vec<u64> = new.into_iter().map(Result::unwrap).collect();
+    // Somebody else writes one: only that one fails.
+    kv.put(&key(700), "b".into()).await.unwrap();
+    let outcomes = write(&revisions, "c").await;
+    assert_eq!(outcomes[700], Err(KvError::WrongRevision));
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1199);
+    assert_eq!(kv.get(&key(700)).await.unwrap().unwrap().value, "b");
+    assert_eq!(kv.get(&key(699)).await.unwrap().unwrap().value, "c");
+    revisions.truncate(1);
+    assert_eq!(write(&revisions, "d").await, [Err(KvError::WrongRevision)]);
+}
+
+#[tokio::test]
+async fn keys_are_read_without_a_watch() {
+    let (_nats, bus) = mesh().await;
+    let kv = sessions(&bus).await;
+    assert_eq!(kv.entries(KeyFilter::all()).await.unwrap(), []);
+    kv.put_all((0..1300).map(|number| (key(number), Bytes::from(number.to_string()))).collect()).await;
+    kv.purge(&key(7)).await.unwrap();
+    let revision = kv.put(&key(3), "new".into()).await.unwrap();
+    let entries = kv.entries(KeyFilter::all()).await.unwrap();
+    assert_eq!(entries.len(), 1299);
+    let last = entries.last().unwrap();
+    assert_eq!((last.key.as_str(), last.revision, &last.value[..]), (key(3).as_str(), revision, &b"new"[..]));
+    assert!(entries.iter().all(|entry| entry.key != key(7).as_str()));
+    assert_eq!(kv.entries(KeyFilter::of_partition(Partition(5))).await.unwrap(), []);
+}

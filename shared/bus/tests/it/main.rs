@@ -5,9 +5,13 @@
 mod away;
 mod consume;
 mod core;
+mod follow;
+mod history;
 mod kv;
 mod provision;
+mod scripted;
 mod store;
+mod unique;
 mod watch;
 
 use std::time::Duration;

@@ -4,7 +4,7 @@ use pushmesh_bus::{MeshInfoError, ProvisionError, mesh_info, provision};
 use pushmesh_protocol::{
     Kind, Partitions,
     name::{Filter, Stream},
-    topology::{TopologyConfig, topology},
+    topology::{Storage, TopologyConfig, topology},
 };
 use pushmesh_testkit::{Cluster, Nats};
 
@@ -36,6 +36,19 @@ async fn provisioning_creates_once_and_tells_what_differs() {
 
     let fewer = topology(&TopologyConfig { partitions: Partitions::new(8).unwrap(), ..TopologyConfig::default() });
     assert_eq!(provision(&bus, &fewer).await, Err(ProvisionError::Partitions { wanted: 8, found: 64 }));
+}
+
+#[tokio::test]
+async fn a_server_without_room_is_told_how_much_a_mesh_may_take() {
+    let whole = topology(&TopologyConfig::default());
+    let needed = whole.bounds(Storage::File);
+    let nats = Nats::start_with(|options| options.max_file_store = needed / 2).await;
+    let refused = provision(&connect(&nats).await, &whole).await.unwrap_err();
+    let ProvisionError::NoRoom { file, memory, .. } = refused else { panic!("{refused}") };
+    assert_eq!((file, memory), (needed, 0));
+
+    let nats = Nats::start_with(|options| options.max_file_store = needed).await;
+    provision(&connect(&nats).await, &whole).await.unwrap();
 }
 
 #[tokio::test]

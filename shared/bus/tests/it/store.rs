@@ -1,4 +1,8 @@
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use pushmesh_bus::{StoreError, provision};
 use pushmesh_protocol::{
@@ -7,7 +11,10 @@ use pushmesh_protocol::{
 };
 use pushmesh_testkit::Nats;
 
-use super::*;
+use super::{
+    scripted::{Said, Scripted},
+    *,
+};
 
 /// How many messages are stored in LOGIN, by their partitions' consumers.
 pub(super) async fn all_stored(bus: &pushmesh_bus::Bus) -> Vec<usize> {
@@ -138,4 +145,96 @@ async fn a_stream_that_does_not_exist_is_an_outage() {
     assert!(bus.store(numbered(1)).await.unwrap_err().is_outage());
     let outcomes = bus.store_all(&Stream::LOGIN, (0..3).map(numbered).collect()).await;
     assert!(outcomes.into_iter().all(|outcome| outcome.unwrap_err().is_outage()));
+}
+
+const NO_BATCHES: &str = r#"{"error":{"code":400,"err_code":10174,"description":"batches are off"}}"#;
+
+async fn scripted(server: &Scripted) -> pushmesh_bus::Bus {
+    let mut config = Config::to(&server.url);
+    config.ack_timeout = Duration::from_millis(300);
+    pushmesh_bus::Bus::connect(&config, &token("tester"), &"t1".parse().unwrap()).await.unwrap()
+}
+
+/// The `number`th record of a user.
+fn of_user(who: usize, number: usize) -> Outgoing {
+    Outgoing {
+        payload: format!("u{who}-{number}").into(),
+        id: MessageId::online(&LoginId::new(&format!("l{who}-{number}")).unwrap()),
+        ..in_partition(Partition(0), who)
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_fails_in_passing_is_not_overtaken_by_the_next_of_its_user() {
+    let (mut stored, mut failed) = (vec![], false);
+    let order = Arc::new(Mutex::new(vec![]));
+    let seen = order.clone();
+    let server = Scripted::start(move |said| {
+        if said.is_of_a_batch() {
+            return Some(NO_BATCHES.to_owned());
+        }
+        // An election, just as the first of user 1 comes.
+        if said.payload == "u1-0" && !std::mem::replace(&mut failed, true) {
+            return Some(r#"{"error":{"code":503,"err_code":10008,"description":"no leader"}}"#.to_owned());
+        }
+        stored.push(said.payload.clone());
+        seen.lock().unwrap().push(said.payload.clone());
+        Some(format!(r#"{{"stream":"LOGIN","seq":{}}}"#, stored.len()))
+    })
+    .await;
+    let bus = scripted(&server).await;
+    let messages = vec![of_user(1, 0), of_user(2, 0), of_user(1, 1), of_user(1, 2), of_user(2, 1)];
+    for outcome in bus.store_all(&Stream::LOGIN, messages).await {
+        outcome.unwrap();
+    }
+    let order = order.lock().unwrap().clone();
+    for user in ["u1", "u2"] {
+        let own: Vec<_> = order.iter().filter(|said| said.starts_with(user)).cloned().collect();
+        assert!(own.is_sorted(), "{order:?}");
+    }
+    assert_eq!(order.len(), 5);
+}
+
+#[tokio::test]
+async fn behind_a_message_that_found_no_room_none_of_its_user_is_stored() {
+    let server = Scripted::start(|said| {
+        if said.is_of_a_batch() {
+            return Some(NO_BATCHES.to_owned());
+        }
+        // There is room again at once.
+        if said.payload == "u1-0" {
+            return Some(
+                r#"{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"}}"#.to_owned(),
+            );
+        }
+        Some(r#"{"stream":"LOGIN","seq":1}"#.to_owned())
+    })
+    .await;
+    let bus = scripted(&server).await;
+    let outcomes = bus.store_all(&Stream::LOGIN, vec![of_user(1, 0), of_user(2, 0), of_user(1, 1)]).await;
+    assert!(
+        matches!(outcomes[..], [Err(StoreError::Full { .. }), Ok(_), Err(StoreError::Full { .. })]),
+        "{outcomes:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_batch_that_the_server_may_still_hold_keeps_its_place() {
+    // It takes batches, and never says what became of them.
+    let server = Scripted::start(|said| match said.is_of_a_batch() {
+        true if said.headers.contains_key("Nats-Batch-Commit") => None,
+        true => Some(String::new()),
+        false => Some(r#"{"stream":"LOGIN","seq":1}"#.to_owned()),
+    })
+    .await;
+    let bus = scripted(&server).await;
+    let stores = (0..12).map(|user| bus.store_all(&Stream::LOGIN, vec![of_user(user, 0), of_user(user, 1)]));
+    for outcome in futures_util::future::join_all(stores).await.into_iter().flatten() {
+        outcome.unwrap();
+    }
+    let opened = |said: &[Said]| {
+        let ids: HashSet<_> = said.iter().filter_map(|said| said.headers.get("Nats-Batch-Id").cloned()).collect();
+        ids.len()
+    };
+    assert_eq!(opened(&server.said()), 8, "as many as one connection may have open");
 }

@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod api;
+mod door;
 mod peer;
+mod rooms;
 
 use std::time::Duration;
 
@@ -113,7 +116,7 @@ async fn a_full_comet_says_where_to_try() {
 }
 
 fn refusal(error: ErrorCode) -> Error {
-    Error { error, field: None, message: "no".into(), retry_after_ms: None, address: None, re: None }
+    Error { error, field: None, message: "no".into(), retry_after_ms: None, address: None, re: None, room: None }
 }
 
 #[tokio::test]
@@ -253,6 +256,30 @@ async fn logs_out_and_is_over() {
     timeout(PATIENCE, async { tokio::join!(script, client.logout()) }).await.expect("over in time");
     assert_eq!(next(&mut events).await, Event::Ended(End::LoggedOut));
     assert_eq!(client.calls().await, Err(AskError::Ended));
+}
+
+#[tokio::test]
+async fn a_comet_that_reads_nothing_does_not_hold_up_a_logout() {
+    let peer = Peer::tcp().await;
+    let (client, mut events) = Client::connect(options(&peer));
+    let socket = logged_in(&peer, &mut events).await;
+    // Until the socket takes no more: then the client is stuck in a write, and its commands wait.
+    let asking = (0..64).map(|_| async { while client.send_app(1000, vec![0; 1 << 20]).await.is_ok() {} });
+    let asking = futures_util::future::join_all(asking);
+    let logout = async {
+        while timeout(Duration::from_millis(200), client.ack(&[])).await.is_ok() {}
+        let begun = std::time::Instant::now();
+        client.logout().await;
+        begun.elapsed()
+    };
+    let took = tokio::select! {
+        _ = asking => panic!("the peer answers nothing"),
+        took = logout => took,
+    };
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    drop(socket);
+    let ended = async { while events.next().await.is_some() {} };
+    timeout(PATIENCE, ended).await.expect("it ends");
 }
 
 #[tokio::test]

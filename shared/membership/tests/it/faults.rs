@@ -1,10 +1,14 @@
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use pushmesh_bus::TakeOver;
+use pushmesh_membership::Parting;
 use pushmesh_protocol::Partition;
-use pushmesh_testkit::wait_for;
+use pushmesh_testkit::{Nats, wait_for};
 
-use crate::mesh::Mesh;
+use crate::mesh::{Mesh, instance, service};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restarted_server_costs_new_epochs_at_most() {
@@ -83,4 +87,69 @@ async fn a_member_whose_heartbeats_stop_is_replaced_and_has_stopped_before() {
     mesh.shared_by("a alone", &[&a]).await;
     b.bus.drain().await;
     mesh.expect_no_fault();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leaving_without_nats_takes_seconds_and_says_that_nobody_heard() {
+    for stop in [Nats::kill, |nats: &mut Nats| nats.pause()] {
+        let mut mesh = Mesh::start().await;
+        let (a, b) = (mesh.join("a", 50).await, mesh.join("b", 50).await);
+        mesh.shared_by("two", &[&a, &b]).await;
+        stop(&mut mesh.nats);
+        let begun = Instant::now();
+        let parting = tokio::time::timeout(Duration::from_secs(30), a.membership.leave()).await.expect("it ends");
+        assert_eq!(parting, Parting::Unheard);
+        assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+        assert_eq!(a.ownership.held(), []);
+        assert_eq!(a.membership.leave().await, Parting::Unheard, "asked again");
+        drop(a);
+
+        mesh.nats.restart().await;
+        mesh.shared_by("b alone, as after a crash", &[&b]).await;
+        assert_eq!(b.membership.leave().await, Parting::InOrder);
+        mesh.expect_no_fault();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_is_refused_its_heartbeats_still_hears_who_dies() {
+    let nats = Nats::start_with(|options| {
+        options.extra = r#"authorization { users = [
+            { user: boss, password: secret },
+            { user: mute, password: secret, permissions: { publish: { deny: "pm.v1.hb.distributor.b" }, subscribe: ">" } }
+        ] }"#
+            .to_owned();
+    })
+    .await;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = dir.path().join("password");
+    std::fs::write(&file, "secret\n").expect("the directory is ours");
+    let user = |name: &'static str| {
+        let file = file.clone();
+        move |config: &mut pushmesh_bus::Config| {
+            (config.user, config.password_file) = (Some(name.to_owned()), Some(file));
+        }
+    };
+    let mesh = Mesh::on(nats, user("boss")).await;
+    let a = mesh.join_with("a", 50, user("boss")).await;
+    // Each of its heartbeats is refused, and its connection says so four times a second.
+    let b = mesh.join_with("b", 50, user("mute")).await;
+    let c = mesh.join_with("c", 50, user("boss")).await;
+    mesh.shared_by("a and c", &[&a, &c]).await;
+    let alive = |name: &'static str| {
+        let view = b.membership.view().borrow().clone();
+        view.member(&service(), &instance(name)).is_some_and(|member| member.alive)
+    };
+    wait_for("b to see a and c", Duration::from_secs(5), async || match alive("a") && alive("c") {
+        true => Ok(()),
+        false => Err("not yet"),
+    })
+    .await;
+    c.membership.abort().await;
+    wait_for("b to see that c is dead", Duration::from_secs(5), async || match alive("c") {
+        true => Err("c counts as alive"),
+        false => Ok(()),
+    })
+    .await;
+    assert!(alive("a"));
 }

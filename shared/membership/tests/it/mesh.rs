@@ -132,8 +132,12 @@ pub struct Member {
 
 impl Mesh {
     pub async fn start() -> Mesh {
-        let nats = Nats::start().await;
-        let bus = connect(&nats, "setup", "setup").await;
+        Self::on(Nats::start().await, |_| {}).await
+    }
+
+    /// A mesh provisioned by whom `boss` makes of the configuration.
+    pub async fn on(nats: Nats, boss: impl FnOnce(&mut Config)) -> Mesh {
+        let bus = connect_with(&nats, "setup", "setup", boss).await;
         let kinds = vec![Kind::new("group").expect("a token")];
         let config = TopologyConfig { partitions: Partitions::new(8).expect("allowed"), kinds, ..Default::default() };
         provision(&bus, &topology(&config)).await.expect("a fresh server is provisioned");
@@ -143,7 +147,11 @@ impl Mesh {
 
     /// A member that takes partitions.
     pub async fn join(&self, name: &str, weight: u16) -> Member {
-        let bus = connect(&self.nats, "distributor", name).await;
+        self.join_with(name, weight, |_| {}).await
+    }
+
+    pub async fn join_with(&self, name: &str, weight: u16, change: impl FnOnce(&mut Config)) -> Member {
+        let bus = connect_with(&self.nats, "distributor", name, change).await;
         let me = Me { service: service(), instance: instance(name), weight, address: format!("{name}:1") };
         let membership = Membership::join(&bus, me, Tuning::default()).await.expect("it joins");
         let work = Arc::new(Work { who: instance(name), log: self.log.clone(), quits: AtomicBool::new(false) });
@@ -193,6 +201,12 @@ impl Mesh {
 }
 
 pub async fn connect(nats: &Nats, service: &str, name: &str) -> Bus {
+    connect_with(nats, service, name, |_| {}).await
+}
+
+async fn connect_with(nats: &Nats, service: &str, name: &str, change: impl FnOnce(&mut Config)) -> Bus {
     let service = Token::new(service).expect("a token");
-    Bus::connect(&Config::to(nats.url()), &service, &instance(name)).await.expect("the server is there")
+    let mut config = Config::to(nats.url());
+    change(&mut config);
+    Bus::connect(&config, &service, &instance(name)).await.expect("the server is there")
 }

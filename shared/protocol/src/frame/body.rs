@@ -88,8 +88,8 @@ pub struct Leave {
     pub room: RoomId,
 }
 
-/// Where a client stands in a room: the last offset of each chain, in one epoch of the stream.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Where somebody stands in a room: the last offset of each chain, in one epoch of the streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RoomPosition {
     pub epoch: u64,
     pub gifts: u64,
@@ -178,46 +178,6 @@ pub struct ActiveCall {
     pub call: Call,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Joined {
-    pub room: RoomId,
-    pub position: RoomPosition,
-    /// Whether everything since `resume` follows; if not, the gap is too old.
-    pub recovered: bool,
-}
-
-/// A batch of a room's messages, in order.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Room {
-    pub room: RoomId,
-    pub epoch: u64,
-    pub items: Vec<RoomItem>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RoomItem {
-    pub chain: Chain,
-    pub offset: u64,
-    /// The offset before it in its chain: a client that holds another one has a gap.
-    pub prev: u64,
-    /// `gift`, `chat`, `danmaku`, `like`, `state`, `ranking`, … or the application's own.
-    #[serde(rename = "type")]
-    pub kind: Token,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<UserId>,
-    pub at: u64,
-    pub data: Payload,
-}
-
-/// The three orders within a room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Chain {
-    Gifts,
-    High,
-    Normal,
-}
-
 /// The comet had to drop frames for this connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
@@ -273,6 +233,9 @@ pub struct Error {
     /// The question this answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub re: Option<u32>,
+    /// The room whose JOIN this answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room: Option<RoomId>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -10,9 +10,11 @@
 
 mod body;
 mod codec;
+mod room;
 
 pub use body::*;
 pub use codec::{Encoding, FrameError};
+pub use room::*;
 
 use crate::payload::Payload;
 
@@ -46,11 +48,12 @@ pub enum Code {
     Reconnect = 15,
     Error = 16,
     Joined = 17,
+    Left = 18,
 }
 
 impl Code {
     /// Every code with the name it has in JSON.
-    pub const ALL: [(Code, &'static str); 17] = [
+    pub const ALL: [(Code, &'static str); 18] = [
         (Code::Login, "LOGIN"),
         (Code::LoginOk, "LOGIN_OK"),
         (Code::Logout, "LOGOUT"),
@@ -68,6 +71,7 @@ impl Code {
         (Code::Reconnect, "RECONNECT"),
         (Code::Error, "ERROR"),
         (Code::Joined, "JOINED"),
+        (Code::Left, "LEFT"),
     ];
 
     pub fn name(self) -> &'static str {
@@ -115,6 +119,7 @@ pub enum ServerFrame {
     CallEnded(CallEnded),
     Calls(Calls),
     Joined(Joined),
+    Left(Left),
     Room(Room),
     Gap(Gap),
     Kick(Kick),
@@ -171,6 +176,7 @@ impl ServerFrame {
             Code::CallEnded => frame.body().map(Self::CallEnded),
             Code::Calls => frame.body().map(Self::Calls),
             Code::Joined => frame.body().map(Self::Joined),
+            Code::Left => frame.body().map(Self::Left),
             Code::Room => frame.body().map(Self::Room),
             Code::Gap => frame.body().map(Self::Gap),
             Code::Kick => frame.body().map(Self::Kick),
@@ -189,6 +195,7 @@ impl ServerFrame {
             Self::CallEnded(body) => encoding.write(Code::CallEnded, body),
             Self::Calls(body) => encoding.write(Code::Calls, body),
             Self::Joined(body) => encoding.write(Code::Joined, body),
+            Self::Left(body) => encoding.write(Code::Left, body),
             Self::Room(body) => encoding.write(Code::Room, body),
             Self::Gap(body) => encoding.write(Code::Gap, body),
             Self::Kick(body) => encoding.write(Code::Kick, body),

@@ -41,3 +41,26 @@ pub const SESSIONS_REPUT: Counter = Counter {
     name: "pushmesh_comet_sessions_reput_total",
     help: "Sessions put again after the comet was unheard for too long.",
 };
+pub const ROOMS: Gauge = Gauge { name: "pushmesh_comet_rooms", help: "Rooms that are listened to." };
+pub const ROOM_MEMBERS: Gauge =
+    Gauge { name: "pushmesh_comet_room_members", help: "Connections in rooms: one in two rooms counts twice." };
+pub const ROOM_FRAMES: Counter =
+    Counter { name: "pushmesh_comet_room_frames_total", help: "Frames of rooms off the bus, by class." };
+pub const ROOM_FENCED: Counter = Counter {
+    name: "pushmesh_comet_room_fenced_total",
+    help: "Batches and answers of rooms' owners that are no longer.",
+};
+pub const ROOM_DELIVERIES: Counter = Counter {
+    name: "pushmesh_comet_room_deliveries_total",
+    help: "Frames of rooms that members' sockets took, by class.",
+};
+pub const ROOM_DROPPED: Counter = Counter {
+    name: "pushmesh_comet_room_dropped_total",
+    help: "Frames of rooms that no member of a shard got, by class and reason; after full and queue they are told of a gap.",
+};
+pub const ROOM_JOINS: Counter =
+    Counter { name: "pushmesh_comet_room_joins_total", help: "JOIN frames that were asked, by outcome." };
+pub const ROOM_PASS: Histogram = Histogram {
+    name: "pushmesh_comet_room_pass_seconds",
+    help: "From a room's frame off the bus to its last member's socket, or backlog.",
+};

@@ -4,6 +4,7 @@
 //! No label takes a user, room or id.
 
 pub mod ack_retry;
+pub mod api;
 pub mod boot;
 pub mod bus;
 pub mod comet;
@@ -11,6 +12,7 @@ pub mod distributor;
 pub mod login_ingest;
 pub mod membership;
 pub mod push;
+pub mod room_fanout;
 
 /// Only grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

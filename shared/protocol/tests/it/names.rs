@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use pushmesh_protocol::{
-    PushId, Token, Unit,
+    PushId, RoomId, Token, Unit,
     name::{Key, Subject, parse},
     partition::Partition,
 };
@@ -32,6 +32,25 @@ proptest! {
         let kind = second.clone().into();
         let subject = Subject::directory(&kind, p, &user, &unit);
         prop_assert_eq!(parse::directory(subject.as_str()), Some((kind, p, user.clone(), unit)));
+        let room = RoomId::from(second.clone());
+        for subject in [
+            Subject::gift(p, &room),
+            Subject::room_chat(p, &room),
+            Subject::room_event(p, &room),
+            Subject::room_likes(p, &room, &second.clone().into(), 7),
+            Subject::room_note(p, &room, &first),
+        ] {
+            prop_assert_eq!(parse::room(subject.as_str()), Some((p, room.clone())));
+        }
+        let likes = Subject::room_likes(p, &room, &first.clone().into(), 7);
+        prop_assert_eq!(parse::likes(likes.as_str()), Some((p, room.clone(), first.clone().into(), 7)));
+        prop_assert_eq!(parse::room_snapshot(Key::room_snapshot(p, &room).as_str()), Some((p, room.clone())));
+        let row = Key::ledger_row(p, &room, &user);
+        prop_assert_eq!(parse::ledger_row(row.as_str()), Some((p, room.clone(), user.clone())));
+        prop_assert_eq!(parse::room_state(Key::room_state(&room).as_str()), Some(room.clone()));
+        prop_assert_eq!(parse::room_role(Key::room_role(&room, &user).as_str()), Some((room.clone(), user.clone())));
+        prop_assert_eq!(parse::mute(Key::mute_everywhere(&user).as_str()), Some((None, user.clone())));
+        prop_assert_eq!(parse::mute(Key::mute_in(&room, &user).as_str()), Some((Some(room), user.clone())));
         let record = Subject::login_record(p, &user);
         prop_assert_eq!(record.as_str().split('.').count(), 6);
         prop_assert_eq!(parse::user(record.as_str()), Some(user));

@@ -5,7 +5,7 @@ use pushmesh_protocol::{
     PushId, Token, Unit,
     frame::{Ack, App, AppBody, ClientFrame, Encoding, ServerFrame},
     message::*,
-    wire,
+    room, wire,
 };
 
 use crate::samples;
@@ -107,6 +107,11 @@ proptest! {
         let _ = wire::decode::<CometBatch>(&bytes);
         let _ = wire::decode::<AckBatch>(&bytes);
         let _ = wire::decode::<Pending>(&bytes);
+        let _ = wire::decode::<room::Gift>(&bytes);
+        let _ = wire::decode::<room::RoomBatch>(&bytes);
+        let _ = wire::decode::<room::RoomAsk>(&bytes);
+        let _ = wire::decode::<room::RoomAnswer>(&bytes);
+        let _ = wire::decode::<room::RoomPresence>(&bytes);
     }
 
     #[test]

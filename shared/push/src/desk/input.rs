@@ -5,6 +5,7 @@ use pushmesh_protocol::{
     message::{Epoch, Millis, OnlineEntry, PushOrder, Session},
 };
 
+use super::Comets;
 use crate::book::CallNews;
 
 /// What happens to a partition.
@@ -16,6 +17,8 @@ pub(crate) enum Input {
         trace: Option<TraceContext>,
     },
     Session(SessionNews),
+    /// The comets that are heard.
+    Comets(Comets),
     Member(MemberNews),
     /// `trace` is the span that handles it.
     Call {

@@ -8,6 +8,7 @@
 //! Never is a call told after it was withdrawn: look-ups find active calls alone, and a call leaves the book before its
 //! end is applied.
 
+mod comets;
 mod input;
 mod orders;
 pub(crate) mod presence;
@@ -24,7 +25,10 @@ use pushmesh_protocol::{
     message::{Epoch, LoginEvent, Millis, OnlineEntry, Policy, Source},
 };
 
-pub(crate) use self::input::{Effects, Input, MemberNews, Outcome, SessionNews};
+pub(crate) use self::{
+    comets::Comets,
+    input::{Effects, Input, MemberNews, Outcome, SessionNews},
+};
 use self::{
     presence::{Offline, Online, OnlineVerdict, SessionVerdict},
     resync::Resync,
@@ -71,6 +75,7 @@ impl Rules {
 pub(crate) struct Desk {
     rules: Rules,
     roll: Roll,
+    comets: Comets,
     /// Until directory, sessions and calls are caught up, it notes and tells nobody.
     serving: bool,
     logins: usize,
@@ -97,6 +102,7 @@ impl Desk {
         Self {
             rules,
             roll: Roll::default(),
+            comets: Comets::default(),
             serving: false,
             logins: 0,
             sender: 0,
@@ -163,6 +169,7 @@ impl Desk {
                 effects.outcome = Some(self.record(entry, trace, book, now, &mut effects));
             }
             Input::Session(news) => self.session(news, now, &mut effects),
+            Input::Comets(comets) => self.heard(comets, now, &mut effects),
             Input::Member(news) => self.member(news, book, now, &mut effects),
             Input::Call { news, trace } if self.serving => match news {
                 CallNews::Started(call) => self.tell_call(&call, trace, now, &mut effects),
@@ -203,7 +210,7 @@ impl Desk {
                 let online = Online { login: login_id.clone(), device, at, sequence };
                 let (ix, presence) = self.roll.presence_mut(&user);
                 let before = presence.logins().len();
-                let verdict = presence.online(online, stale_before);
+                let verdict = presence.online(online, stale_before, now);
                 self.logins = self.logins + presence.logins().len() - before;
                 let outcome = match verdict {
                     OnlineVerdict::Begins { replaced } => {
@@ -221,7 +228,7 @@ impl Desk {
                 let offline = Offline { login: login_id, device, cause, at, sequence };
                 let (ix, presence) = self.roll.presence_mut(&user);
                 let before = presence.logins().len();
-                let ended = presence.offline(offline, now);
+                let ended = presence.offline(offline, &self.comets, now);
                 self.logins = self.logins + presence.logins().len() - before;
                 self.ends.push_back((now + ENDS_KEPT.as_millis() as Millis, user.clone()));
                 effects.orders.extend(ended.into_iter().map(|login| self.login_ended(&user, login, now)));
@@ -238,20 +245,14 @@ impl Desk {
                 let (_, presence) = self.roll.presence_mut(&user);
                 let before = presence.logins().len();
                 // While loading, the look-up of all logins that follows is theirs too.
-                let verdict = presence.session(conn, &session, !self.serving);
+                let verdict = presence.session(conn, &session, &self.comets, !self.serving);
                 self.logins = self.logins + presence.logins().len() - before;
-                if let SessionVerdict::Begins { replaced } = verdict {
-                    effects.orders.extend(replaced.map(|older| self.login_ended(&user, older, now)));
-                    if self.serving {
-                        let due = now + self.rules.session_grace.as_millis() as Millis;
-                        self.unreported.push_back((due, user, session.login_id));
-                    }
-                }
+                self.session_begins(&user, session.login_id, verdict, now, effects);
             }
             SessionNews::Gone { user, conn } => {
                 self.resync.saw_session(&user, &conn);
                 let Some((ix, presence)) = self.roll.presence_of(&user) else { return };
-                let ended = presence.session_gone(&conn);
+                let ended = presence.session_gone(&conn, &self.comets);
                 self.logins -= usize::from(ended.is_some());
                 effects.orders.extend(ended.map(|login| self.login_ended(&user, login, now)));
                 self.roll.tidy(ix);
@@ -261,6 +262,40 @@ impl Desk {
                 for (user, conn) in self.resync.sessions_missing(&self.roll) {
                     self.session(SessionNews::Gone { user, conn }, now, effects);
                 }
+            }
+        }
+    }
+
+    fn session_begins(
+        &mut self,
+        user: &UserId,
+        login: LoginId,
+        verdict: SessionVerdict,
+        now: Millis,
+        effects: &mut Effects,
+    ) {
+        let SessionVerdict::Begins { replaced } = verdict else { return };
+        effects.orders.extend(replaced.map(|older| self.login_ended(user, older, now)));
+        if self.serving {
+            let due = now + self.rules.session_grace.as_millis() as Millis;
+            self.unreported.push_back((due, user.clone(), login));
+        }
+    }
+
+    /// Other comets are heard than before: a login that timed out with an unheard one may be back.
+    fn heard(&mut self, comets: Comets, now: Millis, effects: &mut Effects) {
+        if self.comets == comets {
+            return;
+        }
+        self.comets = comets;
+        let awaiting = self.roll.present().filter(|(_, presence)| presence.awaits_a_comet());
+        for user in awaiting.map(|(user, _)| user.clone()).collect::<Vec<_>>() {
+            let Some((_, presence)) = self.roll.presence_of(&user) else { continue };
+            let before = presence.logins().len();
+            let verdicts = presence.heard_again(&self.comets);
+            self.logins = self.logins + presence.logins().len() - before;
+            for (login, verdict) in verdicts {
+                self.session_begins(&user, login, verdict, now, effects);
             }
         }
     }

@@ -72,7 +72,7 @@ impl Desk {
         }
     }
 
-    /// From a member that left: the calls that reach him no more.
+    /// From a member that left: the calls that reach him no more, and those that have just ended.
     pub(super) fn withdraw_member(
         &self,
         user: UserIx,
@@ -88,6 +88,13 @@ impl Desk {
         for source in self.rules.reach.sources(unit.dotted()) {
             for call in book.active_in(source).iter().filter(|call| !kept.iter().any(|kept| kept.id == call.id)) {
                 effects.orders.extend(self.recipients(user).map(|to| withdraw(&self.rules, &to, call, now, None)));
+            }
+            // The news of an end may still be on its way, and will not find him any more.
+            for call in book.ended_in(source) {
+                let at = call.ended_at.unwrap_or(call.started_at);
+                if now <= at.saturating_add(CLOCKS_APART_MS) {
+                    effects.orders.extend(self.recipients(user).map(|to| withdraw(&self.rules, &to, call, at, None)));
+                }
             }
         }
     }

@@ -4,9 +4,11 @@
 //! by a watch of their own, before or after the records of their logins.
 
 use pushmesh_protocol::{
-    ConnId, DeviceId, LoginId,
-    message::{Millis, OfflineCause, Session},
+    ConnId, DeviceId, Instance, LoginId,
+    message::{Epoch, Millis, OfflineCause, Session},
 };
+
+use super::comets::Comets;
 
 /// Most ends remembered of one user: beyond it the oldest is forgotten.
 const ENDS_MAX: usize = 16;
@@ -21,16 +23,26 @@ pub(crate) struct Login {
     sequence: Option<u64>,
     /// Whether its active calls have been looked up.
     pub(crate) told: bool,
-    /// A timeout was reported while a session stood: it ends when the last one goes.
+    /// A timeout was reported while a session was live: it ends when the last one goes.
     timed_out: bool,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 struct Seat {
     conn: ConnId,
     login: LoginId,
     device: DeviceId,
-    live: bool,
+    comet: Instance,
+    comet_epoch: Epoch,
+    since: Millis,
+    left: bool,
+}
+
+impl Seat {
+    /// Whether somebody sits there: of an unheard start of a comet nobody does.
+    fn is_live(&self, comets: &Comets) -> bool {
+        !self.left && comets.hears(&self.comet, self.comet_epoch)
+    }
 }
 
 /// An end that has been applied, so that what it overtook is recognised.
@@ -112,7 +124,7 @@ impl Presence {
     }
 
     /// `stale_before`: an older record begins no login of a device without session.
-    pub(crate) fn online(&mut self, online: Online, stale_before: Millis) -> OnlineVerdict {
+    pub(crate) fn online(&mut self, online: Online, stale_before: Millis, now: Millis) -> OnlineVerdict {
         if self.ends.iter().any(|end| end.overtook(&online)) {
             return OnlineVerdict::Overtaken;
         }
@@ -138,61 +150,107 @@ impl Presence {
         }
         let older = noted.id.clone();
         let replaced = self.forget(&older);
+        // Its session may be seen only now: it brings nothing back.
+        self.remember(End { login: Some(older), at: online.at, sequence: online.sequence, ..End::at(now) });
         self.note(online.login, online.device, online.at, Some(online.sequence), true);
         OnlineVerdict::Begins { replaced }
     }
 
     /// The logins that this record ends, or ended when it came before.
-    pub(crate) fn offline(&mut self, offline: Offline, now: Millis) -> Vec<LoginId> {
+    pub(crate) fn offline(&mut self, offline: Offline, comets: &Comets, now: Millis) -> Vec<LoginId> {
         let timeout = offline.cause == OfflineCause::Timeout;
         let ended = match &offline.login {
-            Some(id) => self.end_one(id, &offline, timeout),
-            None => self.end_older(&offline, timeout),
+            Some(id) => self.end_one(id, &offline, timeout, comets),
+            None => self.end_older(&offline, timeout, comets),
         };
         // A timeout that a live session outlived has ended nothing, and overtook nothing.
         let outlived = timeout && offline.login.is_some() && ended.is_empty();
         if !outlived {
-            if self.ends.len() == ENDS_MAX {
-                self.ends.remove(0);
-            }
             let Offline { login, device, at, sequence, .. } = offline;
-            self.ends.push(End { login, device, at, sequence, timeout, noted: now });
+            if login.is_none() {
+                // Each by its name too: a session that is seen, or leaves, after its login's end brings nothing back.
+                for id in &ended {
+                    self.remember(End { login: Some(id.clone()), at, sequence, timeout, ..End::at(now) });
+                }
+            }
+            self.remember(End { login, device, at, sequence, timeout, noted: now });
         }
         ended
     }
 
-    /// A session was put: a new one, or a new word of a known one.
-    pub(crate) fn session(&mut self, conn: ConnId, session: &Session, told: bool) -> SessionVerdict {
-        let live = session.left.is_none();
-        let seat = Seat { conn, login: session.login_id.clone(), device: session.device.clone(), live };
-        match self.seats.iter_mut().find(|known| known.conn == seat.conn) {
-            Some(known) => *known = seat,
-            None => self.seats.push(seat),
+    fn remember(&mut self, end: End) {
+        if self.ends.len() == ENDS_MAX {
+            self.ends.remove(0);
         }
-        if self.logins.iter().any(|login| login.id == session.login_id) {
+        self.ends.push(end);
+    }
+
+    /// A session was put: a new one, or a new word of a known one.
+    pub(crate) fn session(&mut self, conn: ConnId, session: &Session, comets: &Comets, told: bool) -> SessionVerdict {
+        let seat = Seat {
+            conn,
+            login: session.login_id.clone(),
+            device: session.device.clone(),
+            comet: comets.name(&session.comet),
+            comet_epoch: session.comet_epoch,
+            since: session.since,
+            left: session.left.is_some(),
+        };
+        match self.seats.iter_mut().find(|known| known.conn == seat.conn) {
+            // Read again, it undoes no end.
+            Some(known) if *known == seat => return SessionVerdict::Known,
+            Some(known) => *known = seat.clone(),
+            None => self.seats.push(seat.clone()),
+        }
+        self.sit(&seat, told)
+    }
+
+    /// Whether a comet that is heard again may bring a login back.
+    pub(crate) fn awaits_a_comet(&self) -> bool {
+        self.ends.iter().any(|end| end.timeout) && !self.seats.is_empty()
+    }
+
+    /// The logins that timed out while their comet was not heard, and that it has again.
+    pub(crate) fn heard_again(&mut self, comets: &Comets) -> Vec<(LoginId, SessionVerdict)> {
+        let timed_out =
+            |seat: &Seat| self.ends.iter().any(|end| end.timeout && end.login.as_ref() == Some(&seat.login));
+        let back = |seat: &&Seat| seat.is_live(comets) && timed_out(seat);
+        let back: Vec<Seat> = self.seats.iter().filter(back).cloned().collect();
+        back.into_iter()
+            .map(|seat| {
+                let verdict = self.sit(&seat, false);
+                (seat.login, verdict)
+            })
+            .collect()
+    }
+
+    fn sit(&mut self, seat: &Seat, told: bool) -> SessionVerdict {
+        if self.logins.iter().any(|login| login.id == seat.login) {
             return SessionVerdict::Known;
         }
-        // Only a timeout is undone by a live session: it may have been resumed at the last moment.
-        let ended = |end: &End| end.login.as_ref() == Some(&session.login_id) && !(end.timeout && live);
+        // Only a timeout is undone by a session that has not left: it may have been resumed at the last moment.
+        let ended = |end: &End| end.ends_login_of(seat) && (!end.timeout || seat.left);
         if self.ends.iter().any(ended) {
             return SessionVerdict::Known;
         }
-        let noted = self.logins.iter().find(|login| login.device == session.device);
-        if noted.is_some_and(|noted| session.since < noted.at) {
+        let noted = self.logins.iter().find(|login| login.device == seat.device);
+        if noted.is_some_and(|noted| seat.since < noted.at) {
             return SessionVerdict::Known;
         }
         let replaced = noted.map(|noted| noted.id.clone()).and_then(|id| self.forget(&id));
-        self.note(session.login_id.clone(), session.device.clone(), session.since, None, told);
+        self.note(seat.login.clone(), seat.device.clone(), seat.since, None, told);
         SessionVerdict::Begins { replaced }
     }
 
-    /// A session is gone. Returns the login that ended by it: one that had timed out before.
-    pub(crate) fn session_gone(&mut self, conn: &ConnId) -> Option<LoginId> {
+    /// A session is gone. Returns the login that ended by it: one that had timed out before, or that nothing else told of. (A
+    /// session's key is purged when its login's end is stored; an owner that came in between knows of neither.)
+    pub(crate) fn session_gone(&mut self, conn: &ConnId, comets: &Comets) -> Option<LoginId> {
         let at = self.seats.iter().position(|seat| seat.conn == *conn)?;
         let seat = self.seats.swap_remove(at);
         shrink(&mut self.seats);
         let login = self.logins.iter().find(|login| login.id == seat.login)?;
-        let over = login.timed_out && !self.live(&login.device);
+        let last = login.sequence.is_none() && !self.seats.iter().any(|other| other.login == seat.login);
+        let over = (login.timed_out || last) && !self.live(&login.device, comets);
         over.then_some(seat.login).and_then(|id| self.forget(&id))
     }
 
@@ -208,14 +266,14 @@ impl Presence {
         Some(login.id)
     }
 
-    fn live(&self, device: &DeviceId) -> bool {
-        self.seats.iter().any(|seat| seat.live && seat.device == *device)
+    fn live(&self, device: &DeviceId, comets: &Comets) -> bool {
+        self.seats.iter().any(|seat| seat.device == *device && seat.is_live(comets))
     }
 
     // The end of an unknown login is told too: an earlier owner may have known it, and a record that is said
     // again after a failure must be.
-    fn end_one(&mut self, id: &LoginId, offline: &Offline, timeout: bool) -> Vec<LoginId> {
-        if timeout && self.seats.iter().any(|seat| seat.live && seat.login == *id) {
+    fn end_one(&mut self, id: &LoginId, offline: &Offline, timeout: bool, comets: &Comets) -> Vec<LoginId> {
+        if timeout && self.seats.iter().any(|seat| seat.login == *id && seat.is_live(comets)) {
             if let Some(login) = self.login_mut(id) {
                 login.timed_out = true;
             }
@@ -227,7 +285,7 @@ impl Presence {
             if newer {
                 return Vec::new();
             }
-            if timeout && self.live(&device) {
+            if timeout && self.live(&device, comets) {
                 return Vec::new();
             }
             self.forget(id);
@@ -235,7 +293,7 @@ impl Presence {
         vec![id.clone()]
     }
 
-    fn end_older(&mut self, offline: &Offline, timeout: bool) -> Vec<LoginId> {
+    fn end_older(&mut self, offline: &Offline, timeout: bool, comets: &Comets) -> Vec<LoginId> {
         let ends = |login: &Login| {
             let device = offline.device.as_ref().is_none_or(|device| *device == login.device);
             // Said in LOGIN after it: newer, whatever the clocks say.
@@ -246,7 +304,7 @@ impl Presence {
         let ended: Vec<LoginId> = self
             .logins
             .iter()
-            .filter(|login| ends(login) && !(timeout && self.live(&login.device)))
+            .filter(|login| ends(login) && !(timeout && self.live(&login.device, comets)))
             .map(|login| login.id.clone())
             .collect();
         for id in &ended {
@@ -257,6 +315,19 @@ impl Presence {
 }
 
 impl End {
+    /// Of nobody yet.
+    fn at(noted: Millis) -> Self {
+        Self { login: None, device: None, at: 0, sequence: 0, timeout: false, noted }
+    }
+
+    /// Where it names no login, whoever sat down before it had begun his before it.
+    fn ends_login_of(&self, seat: &Seat) -> bool {
+        match &self.login {
+            Some(login) => *login == seat.login,
+            None => self.device.as_ref().is_none_or(|device| *device == seat.device) && seat.since <= self.at,
+        }
+    }
+
     fn overtook(&self, online: &Online) -> bool {
         if self.sequence <= online.sequence {
             return false;
@@ -276,133 +347,5 @@ fn shrink<T>(list: &mut Vec<T>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use pushmesh_protocol::Instance;
-
-    use super::*;
-
-    fn online(login: &str, at: Millis, sequence: u64) -> Online {
-        let (login, device) = (LoginId::new(login).unwrap(), DeviceId::new("phone").unwrap());
-        Online { login, device, at, sequence }
-    }
-
-    fn offline(login: Option<&str>, cause: OfflineCause, at: Millis, sequence: u64) -> Offline {
-        let login = login.map(|login| LoginId::new(login).unwrap());
-        Offline { login, device: None, cause, at, sequence }
-    }
-
-    fn session(login: &str, since: Millis, left: Option<Millis>) -> Session {
-        Session {
-            login_id: LoginId::new(login).unwrap(),
-            device: DeviceId::new("phone").unwrap(),
-            comet: Instance::new("comet-1").unwrap(),
-            comet_epoch: 1,
-            since,
-            left,
-        }
-    }
-
-    fn conn(name: &str) -> ConnId {
-        ConnId::new(name).unwrap()
-    }
-
-    fn ids(presence: &Presence) -> Vec<&str> {
-        presence.logins().iter().map(|login| login.id.as_str()).collect()
-    }
-
-    const BEGINS: OnlineVerdict = OnlineVerdict::Begins { replaced: None };
-
-    #[test]
-    fn online_again_ends_the_older_login_of_the_device_alone() {
-        let mut presence = Presence::default();
-        assert_eq!(presence.online(online("l1", 10, 1), 0), BEGINS);
-        let tablet = Online { device: DeviceId::new("tablet").unwrap(), ..online("t1", 11, 2) };
-        assert_eq!(presence.online(tablet, 0), BEGINS);
-        let replaced = Some(LoginId::new("l1").unwrap());
-        assert_eq!(presence.online(online("l2", 12, 3), 0), OnlineVerdict::Begins { replaced });
-        assert_eq!(ids(&presence), ["t1", "l2"]);
-        assert_eq!(presence.online(online("l1", 10, 1), 0), OnlineVerdict::Overtaken, "redelivered");
-        assert_eq!(presence.online(online("l2", 12, 3), 0), BEGINS, "redelivered: the same pushes again");
-    }
-
-    #[test]
-    fn an_older_offline_never_ends_a_newer_login() {
-        let mut presence = Presence::default();
-        presence.online(online("l1", 10, 1), 0);
-        presence.online(online("l2", 20, 2), 0);
-        assert_eq!(presence.offline(offline(Some("l1"), OfflineCause::Reported, 30, 3), 0).len(), 1);
-        assert_eq!(presence.offline(offline(None, OfflineCause::Reported, 19, 4), 0), []);
-        assert_eq!(presence.offline(offline(None, OfflineCause::Reported, 40, 1), 0), [], "an earlier record");
-        assert_eq!(ids(&presence), ["l2"]);
-        assert_eq!(presence.offline(offline(None, OfflineCause::Reported, 21, 5), 0).len(), 1);
-        assert!(presence.logins().is_empty());
-    }
-
-    #[test]
-    fn a_record_that_its_own_offline_overtook_begins_nothing() {
-        let mut presence = Presence::default();
-        presence.offline(offline(Some("l1"), OfflineCause::Logout, 20, 5), 100);
-        assert_eq!(presence.online(online("l1", 10, 4), 0), OnlineVerdict::Overtaken);
-        presence.offline(offline(None, OfflineCause::Reported, 30, 7), 100);
-        assert_eq!(presence.online(online("l2", 25, 6), 0), OnlineVerdict::Overtaken);
-        assert_eq!(presence.online(online("l3", 35, 6), 0), BEGINS, "begun after it");
-        presence.forget_ends(101);
-        assert_eq!(presence.ends.len(), 0);
-    }
-
-    #[test]
-    fn an_old_record_of_an_absent_device_is_stale() {
-        let mut presence = Presence::default();
-        assert_eq!(presence.online(online("l1", 10, 1), 11), OnlineVerdict::Stale);
-        presence.session(conn("c"), &session("l1", 10, None), false);
-        assert_eq!(presence.online(online("l1", 10, 1), 11), BEGINS);
-    }
-
-    #[test]
-    fn a_session_is_a_login_that_takes_its_sequence_from_its_record() {
-        let mut presence = Presence::default();
-        let begins = SessionVerdict::Begins { replaced: None };
-        assert_eq!(presence.session(conn("c1"), &session("l1", 10, None), false), begins);
-        assert_eq!(presence.online(online("l0", 9, 4), 0), OnlineVerdict::Overtaken, "by the clock");
-        assert_eq!(presence.online(online("l1", 10, 5), 0), BEGINS);
-        assert_eq!(presence.online(online("l0", 99, 4), 0), OnlineVerdict::Overtaken, "by its sequence");
-        assert_eq!(presence.session(conn("c2"), &session("l0", 5, None), false), SessionVerdict::Known, "an old one");
-        assert_eq!(ids(&presence), ["l1"]);
-    }
-
-    #[test]
-    fn a_reported_end_stands_against_the_session() {
-        let mut presence = Presence::default();
-        presence.session(conn("c1"), &session("l1", 10, None), false);
-        presence.offline(offline(Some("l1"), OfflineCause::Reported, 20, 1), 0);
-        assert_eq!(presence.session(conn("c1"), &session("l1", 10, Some(30)), false), SessionVerdict::Known);
-        assert!(presence.logins().is_empty());
-    }
-
-    #[test]
-    fn a_timeout_ends_nothing_that_has_a_live_session() {
-        let timeout = || offline(Some("l1"), OfflineCause::Timeout, 70, 2);
-        // Resumed before the timeout came.
-        let mut presence = Presence::default();
-        presence.session(conn("old"), &session("l1", 10, Some(11)), false);
-        presence.session(conn("new"), &session("l1", 10, None), false);
-        assert_eq!(presence.offline(timeout(), 0), []);
-        assert_eq!(presence.session_gone(&conn("old")), None);
-        assert_eq!(ids(&presence), ["l1"]);
-        // Resumed after it: the login is undone.
-        let mut presence = Presence::default();
-        presence.session(conn("old"), &session("l1", 10, Some(11)), false);
-        assert_eq!(presence.offline(timeout(), 0).len(), 1);
-        let begins = SessionVerdict::Begins { replaced: None };
-        assert_eq!(presence.session(conn("new"), &session("l1", 10, None), false), begins);
-    }
-
-    #[test]
-    fn a_timeout_of_a_silent_comet_ends_the_login_when_its_session_is_purged() {
-        let mut presence = Presence::default();
-        presence.session(conn("c"), &session("l1", 10, None), false);
-        assert_eq!(presence.offline(offline(Some("l1"), OfflineCause::Timeout, 70, 2), 0), []);
-        assert_eq!(presence.session_gone(&conn("c")), LoginId::new("l1").ok());
-        assert!(presence.is_empty());
-    }
-}
+#[path = "presence_tests.rs"]
+mod tests;

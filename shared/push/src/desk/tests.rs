@@ -340,6 +340,25 @@ fn what_a_new_snapshot_does_not_mention_is_gone() {
 }
 
 #[test]
+fn who_leaves_between_a_calls_end_and_the_news_of_it_is_told_of_the_end() {
+    let mut stage = Stage::new(Reach::Unit);
+    stage.join("ann", "g");
+    stage.start("c", "g");
+    stage.online("ann", "l1");
+    assert_eq!(stage.told(), ["+c@l1"]);
+    stage.write_call("c", "g", Some(stage.now));
+    stage.leave("ann", "g");
+    assert_eq!(stage.told(), ["-c@l1"]);
+    stage.hear();
+    assert!(stage.told().is_empty());
+    // What ended long ago has been withdrawn long ago.
+    stage.join("ann", "g");
+    stage.now += 120 * SECOND;
+    stage.leave("ann", "g");
+    assert!(stage.told().is_empty());
+}
+
+#[test]
 fn a_question_is_answered_with_the_ids_of_the_pushes() {
     let mut stage = Stage::new(Reach::Unit);
     stage.join("ann", "g");

@@ -3,8 +3,9 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use pushmesh_auth::{Door, Scope};
+use pushmesh_proto::v1::{ListMembershipsRequest, ListMembershipsResponse, MembershipEntry};
 use pushmesh_protocol::{Token, Unit, UserId};
-use tonic::{Status, metadata::MetadataMap};
+use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use super::{check, store::DirectoryStore};
 use crate::kind::PushKind;
@@ -14,13 +15,6 @@ use crate::kind::PushKind;
 pub struct Member {
     pub user: String,
     pub role: String,
-}
-
-/// A unit that a user is a member of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MemberOf {
-    pub unit: Unit,
-    pub role: Option<Token>,
 }
 
 /// Checks, stores, answers. Cheap to clone.
@@ -72,12 +66,20 @@ impl Directory {
         self.store.remove(&unit, users).await.map_err(|error| check::store_status(&error))
     }
 
-    /// What a user is a member of.
-    pub async fn list(&self, metadata: &MetadataMap, user: (&str, &str)) -> Result<Vec<MemberOf>, Status> {
-        check::either(&self.door, metadata)?;
-        let user = check::user(user.0, user.1)?;
+    /// What a user is a member of: the same question in every shape.
+    pub async fn list_memberships(
+        &self,
+        request: Request<ListMembershipsRequest>,
+    ) -> Result<Response<ListMembershipsResponse>, Status> {
+        let (metadata, _, ListMembershipsRequest { user }) = request.into_parts();
+        check::either(&self.door, &metadata)?;
+        let user = check::user("user", &user)?;
         let found = self.store.memberships(&user).await.map_err(|error| check::read_status(&error))?;
-        Ok(found.into_iter().map(|(unit, role)| MemberOf { unit, role }).collect())
+        let entry = |(unit, role): (Unit, Option<Token>)| MembershipEntry {
+            unit: unit.to_string(),
+            role: role.map_or_else(String::new, |role| role.to_string()),
+        };
+        Ok(Response::new(ListMembershipsResponse { memberships: found.into_iter().map(entry).collect() }))
     }
 
     // Two requests at once may each find room and pass the limit together: it bounds a call's fan-out, nothing more.

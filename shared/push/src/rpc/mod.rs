@@ -6,5 +6,5 @@ mod directory;
 mod store;
 
 pub use calls::CallsService;
-pub use directory::{Directory, Member, MemberOf};
+pub use directory::{Directory, Member};
 pub(crate) use store::DirectoryStore;

@@ -13,7 +13,9 @@ use std::{
 use pushmesh_auth::{Door, Verifier};
 use pushmesh_bus::{Bus, Subscription, mesh_info, provision};
 use pushmesh_membership::{Me, Membership, Tuning};
-use pushmesh_proto::v1::{EndCallRequest, StartCallRequest, calls_server::Calls};
+use pushmesh_proto::v1::{
+    EndCallRequest, ListMembershipsRequest, MembershipEntry, StartCallRequest, calls_server::Calls,
+};
 use pushmesh_protocol::{
     ConnId, DeviceId, Instance, Kind, LoginId, Partition, Partitions, PushId, Token, UserId,
     message::{
@@ -40,6 +42,10 @@ pub fn user(name: &str) -> UserId {
 
 pub fn online(login: &str) -> LoginEvent {
     LoginEvent::Online { login_id: LoginId::new(login).unwrap(), device: DeviceId::new("phone").unwrap() }
+}
+
+pub fn timeout(login: &str) -> LoginEvent {
+    LoginEvent::Offline { login_id: LoginId::new(login).ok(), device: None, cause: OfflineCause::Timeout }
 }
 
 pub fn offline(login: &str) -> LoginEvent {
@@ -86,6 +92,8 @@ pub struct Mesh {
     pub bus_config: pushmesh_bus::Config,
     pub kind: TestKind,
     sequence: AtomicU64,
+    /// The epoch that sessions name: that of `comet-1`, where it has joined.
+    comet_epoch: AtomicU64,
 }
 
 /// An engine, and its doors.
@@ -117,7 +125,17 @@ impl Mesh {
         };
         change(&mut config);
         provision(&bus, &topology(&config)).await.unwrap();
-        Self { nats, bus, bus_config, kind, sequence: AtomicU64::new(1) }
+        Self { nats, bus, bus_config, kind, sequence: AtomicU64::new(1), comet_epoch: AtomicU64::new(1) }
+    }
+
+    /// The comet of all sessions that are put from now on. It falls silent with [`Membership::abort`].
+    pub async fn comet(&self) -> Membership {
+        let bus = connect(&self.bus_config, "comet", "comet-1").await;
+        let (service, instance) = (Token::new("comet").unwrap(), Instance::new("comet-1").unwrap());
+        let me = Me { service, instance, weight: 10, address: String::new() };
+        let comet = Membership::join(&bus, me, Tuning::default()).await.unwrap();
+        self.comet_epoch.store(comet.epoch(), Ordering::Relaxed);
+        comet
     }
 
     pub async fn engine(&self, instance: &str) -> Running {
@@ -181,7 +199,7 @@ impl Mesh {
             login_id: LoginId::new(login).unwrap(),
             device: DeviceId::new("phone").unwrap(),
             comet: Instance::new("comet-1").unwrap(),
-            comet_epoch: 1,
+            comet_epoch: self.comet_epoch.load(Ordering::Relaxed),
             since: now(),
             left,
         };
@@ -219,9 +237,13 @@ impl Running {
         self.directory.remove(&MetadataMap::new(), ("group", unit), ("users", users)).await.unwrap();
     }
 
+    pub async fn memberships(&self, user: &str) -> Result<Vec<MembershipEntry>, Status> {
+        let request = Request::new(ListMembershipsRequest { user: user.to_owned() });
+        Ok(self.directory.list_memberships(request).await?.into_inner().memberships)
+    }
+
     pub async fn units(&self, user: &str) -> Vec<String> {
-        let found = self.directory.list(&MetadataMap::new(), ("user", user)).await.unwrap();
-        found.into_iter().map(|member| member.unit.to_string()).collect()
+        self.memberships(user).await.unwrap().into_iter().map(|member| member.unit).collect()
     }
 
     pub async fn start(&self, call: &str, unit: &str) {
@@ -258,6 +280,12 @@ impl Tap {
         let message = tokio::time::timeout(PATIENCE, self.messages.next()).await;
         let message = message.expect("an order within 10 s").expect("the tap is open");
         wire::decode(&message.payload).unwrap()
+    }
+
+    /// An order that has come already.
+    pub fn come(&mut self) -> Option<String> {
+        let message = self.messages.try_next()?;
+        Some(line(&wire::decode(&message.payload).unwrap()))
     }
 
     /// The next orders, of which the order among them is open.

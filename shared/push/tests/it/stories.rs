@@ -1,15 +1,12 @@
 //! A user's day.
 
-use std::time::Duration;
+use std::{cell::RefCell, time::Duration};
 
-use pushmesh_protocol::{
-    LoginId,
-    message::{LoginEvent, OfflineCause, OnlineResult},
-};
+use pushmesh_protocol::message::OnlineResult;
 use pushmesh_push::Reach;
 use pushmesh_testkit::wait_for;
 
-use crate::mesh::{Mesh, PATIENCE, TestKind, now, offline, online};
+use crate::mesh::{Mesh, PATIENCE, TestKind, now, offline, online, timeout};
 
 #[tokio::test]
 async fn a_login_and_a_call_meet_whichever_comes_first() {
@@ -55,6 +52,7 @@ async fn a_login_and_a_call_meet_whichever_comes_first() {
 #[tokio::test]
 async fn a_session_is_a_login_until_it_times_out() {
     let mesh = Mesh::start(TestKind::group()).await;
+    let comet = mesh.comet().await;
     let push = mesh.engine("group-1").await;
     let mut tap = mesh.tap().await;
     push.join("g", &["ann"]).await;
@@ -69,20 +67,29 @@ async fn a_session_is_a_login_until_it_times_out() {
     assert_eq!(answer.calls.len(), 1);
     assert_eq!(answer.calls[0].call.call_id.as_str(), "c1");
 
-    let timeout =
-        || LoginEvent::Offline { login_id: LoginId::new("l1").ok(), device: None, cause: OfflineCause::Timeout };
     // Left, resumed on another connection, and timed out all the same: a live session stands against it.
     mesh.session("ann", "conn-1", "l1", Some(now())).await;
     mesh.session("ann", "conn-2", "l1", None).await;
     push.start("c2", "g").await;
     tap.expect(&["+c2@l1"]).await;
     mesh.session_gone("ann", "conn-1").await;
-    mesh.record(&push.instance, "ann", timeout()).await;
+    mesh.record(&push.instance, "ann", timeout("l1")).await;
     push.start("c3", "g").await;
     tap.expect(&["+c3@l1"]).await;
-    // The comet fell silent: the key is still there when the timeout comes, and purged afterwards.
     mesh.session_gone("ann", "conn-2").await;
     assert_eq!(tap.next().await, "end l1");
+
+    // A comet that fell silent: the key still stands when the timeout comes, and is purged afterwards. The end is stored
+    // before the record is answered, so that no owner can take it along.
+    mesh.session("bob", "conn-3", "l2", None).await;
+    mesh.record(&push.instance, "bob", online("l2")).await;
+    comet.abort().await;
+    let tap = RefCell::new(tap);
+    let ended = wait_for("the comet to count as silent", PATIENCE, async || {
+        mesh.record(&push.instance, "bob", timeout("l2")).await;
+        tap.borrow_mut().come().ok_or("no end is stored")
+    });
+    assert_eq!(ended.await, "end l2");
     push.engine.drain().await;
 }
 

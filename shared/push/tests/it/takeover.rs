@@ -1,6 +1,11 @@
 //! Partitions that change hands.
 
-use pushmesh_protocol::message::OnlineResult;
+use pushmesh_protocol::{
+    CallId,
+    message::{CallRecord, OnlineResult},
+    name::{Bucket, Key},
+    wire,
+};
 use pushmesh_testkit::wait_for;
 
 use crate::mesh::{Mesh, PATIENCE, TestKind, offline, online};
@@ -105,4 +110,47 @@ async fn an_older_lease_of_the_distributor_is_refused() {
     mesh.bus.request(subject, bytes::Bytes::from_static(b"\xc1\xff"), PATIENCE).await.unwrap();
     mesh.tell(&push.instance, vec![entry]).await;
     push.engine.drain().await;
+}
+
+#[tokio::test]
+async fn a_login_that_only_its_session_is_known_of_ends_with_it() {
+    let mesh = Mesh::start(TestKind::group()).await;
+    let first = mesh.engine("group-1").await;
+    let mut tap = mesh.tap().await;
+    mesh.session("ann", "conn-1", "l1", None).await;
+    mesh.record(&first.instance, "ann", online("l1")).await;
+    first.engine.drain().await;
+    // The record of the login's end was answered by the first owner; the key is purged only now.
+    let second = mesh.engine("group-2").await;
+    wait_for("the second to serve", PATIENCE, || mesh.question("ann", "l1")).await;
+    mesh.session_gone("ann", "conn-1").await;
+    assert_eq!(tap.next().await, "end l1");
+    second.engine.drain().await;
+}
+
+#[tokio::test]
+async fn a_call_whose_record_was_purged_is_withdrawn_by_a_new_owner_too() {
+    let mesh = Mesh::start(TestKind::group()).await;
+    let first = mesh.engine("group-1").await;
+    let mut tap = mesh.tap().await;
+    first.join("g", &["ann", "bob"]).await;
+    first.start("c1", "g").await;
+    mesh.record(&first.instance, "ann", online("l1")).await;
+    tap.expect(&["+c1@l1"]).await;
+
+    let calls = mesh.bus.bucket(&Bucket::calls(&mesh.kind.kind)).await.unwrap();
+    let key = Key::call(&CallId::new("c1").unwrap());
+    calls.purge(&key).await.unwrap();
+    tap.expect(&["-c1@l1"]).await;
+    wait_for("the end to be noted", PATIENCE, async || {
+        let entry = calls.get(&key).await.unwrap().ok_or("the key is gone")?;
+        let record: CallRecord = wire::decode(&entry.value).unwrap();
+        record.ended_at.ok_or("the call goes on")
+    })
+    .await;
+    first.engine.drain().await;
+    mesh.session("bob", "conn-1", "l2", None).await;
+    let second = mesh.engine("group-2").await;
+    tap.expect(&["-c1@l2"]).await;
+    second.engine.drain().await;
 }

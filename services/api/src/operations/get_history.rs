@@ -1,0 +1,148 @@
+//! What was said in a room: read from its stream, so that it outlives the room's owner.
+
+use axum::extract::State;
+use pushmesh_auth::Scope;
+use pushmesh_bus::{ConsumeError, StreamMessage};
+use pushmesh_protocol::{
+    Payload, RoomId, Token, UserId,
+    name::{Filter, Stream, Subject},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{
+    api::{Api, Shared},
+    http::Names,
+    items::{HistoryChain, Item},
+    openapi::Data,
+    query::Params,
+    refusal::{Code, ErrorBody, Refusal},
+    request::Call,
+};
+
+/// Most items of one answer.
+const LIMIT_MAX: u64 = 500;
+const LIMIT_DEFAULT: u64 = 100;
+/// Bytes of one answer's items, as the stream holds them.
+const BYTES_MAX: usize = 256 * 1024;
+
+/// What to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    pub room: RoomId,
+    pub chain: HistoryChain,
+    /// Only what came after this offset.
+    pub after: u64,
+    /// 1 to 500; absent: 100.
+    pub limit: Option<u64>,
+}
+
+/// Items of one chain, in order.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = GetHistoryResponse)]
+pub struct Response {
+    pub items: Vec<Entry>,
+    /// There is more: ask again after the last offset.
+    pub more: bool,
+}
+
+/// An item, as clients get it.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = HistoryItem)]
+pub struct Entry {
+    pub offset: u64,
+    #[serde(rename = "type")]
+    #[schema(value_type = String, example = "chat")]
+    pub kind: Token,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub from: Option<UserId>,
+    /// Milliseconds since 1970.
+    pub at: u64,
+    #[schema(value_type = Data)]
+    pub data: Payload,
+}
+
+/// Read what was said in a room
+///
+/// For backends with the scope room:read. As long as the streams keep it; a chain is in order, and has gaps in its offsets.
+#[utoipa::path(
+    get, path = "/v1/rooms/{room}/history", tag = "rooms", operation_id = "get_history",
+    security(("backend" = ["room:read"])),
+    params(
+        ("room" = String, Path, description = "The room"),
+        ("chain" = Option<String>, Query, description = "gifts, high (chat, danmaku) or normal (state, mutes, roles, \
+            kicks); high if absent", pattern = "^(gifts|high|normal)$"),
+        ("after" = Option<u64>, Query, description = "Only what came after this offset; 0 if absent"),
+        ("limit" = Option<u16>, Query, description = "How many: 1 to 500; 100 if absent", minimum = 1, maximum = 500),
+    ),
+    responses(
+        (status = 200, body = Response),
+        (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
+        (status = 429, body = ErrorBody), (status = 503, body = ErrorBody),
+    ),
+)]
+pub async fn http(
+    State(api): State<Shared>,
+    call: Call,
+    names: Names,
+    params: Params,
+) -> Result<axum::Json<Response>, Refusal> {
+    params.only(&["chain", "after", "limit"])?;
+    let chain = match params.text("chain") {
+        None | Some("high") => HistoryChain::High,
+        Some("gifts") => HistoryChain::Gifts,
+        Some("normal") => HistoryChain::Normal,
+        Some(_) => return Err(Refusal::invalid("chain", "is none; known are gifts, high and normal")),
+    };
+    let (after, limit) = (params.number("after")?.unwrap_or_default(), params.number("limit")?);
+    Ok(axum::Json(run(&api, &call, Request { room: names.room()?, chain, after, limit }).await?))
+}
+
+/// What both doors do.
+pub async fn run(api: &Api, call: &Call, request: Request) -> Result<Response, Refusal> {
+    call.caller.backend_with(Scope::RoomRead)?;
+    let Request { room, chain, mut after, limit } = request;
+    let limit = limit.unwrap_or(LIMIT_DEFAULT);
+    if !(1..=LIMIT_MAX).contains(&limit) {
+        return Err(Refusal::beyond("limit", "history_limit", format!("is {limit}; it must be 1 to {LIMIT_MAX}")));
+    }
+    let partition = api.partitions.of_room(&room);
+    let (stream, subject) = match chain {
+        HistoryChain::Gifts => (Stream::ROOM_HIGH, Subject::gift(partition, &room)),
+        HistoryChain::High => (Stream::ROOM_HIGH, Subject::room_chat(partition, &room)),
+        HistoryChain::Normal => (Stream::ROOM_NORMAL, Subject::room_event(partition, &room)),
+    };
+    let filter = Filter::from(subject);
+    loop {
+        let found = api.bus.read_history(&stream, filter.clone(), after, limit as usize, BYTES_MAX).await;
+        let found = found.map_err(|error| unread(api, &error))?;
+        let items: Vec<_> = found.messages.iter().filter_map(|message| entry(api, chain, message)).collect();
+        match found.messages.last() {
+            // Who asks again does so after the last item: there must be one.
+            Some(last) if items.is_empty() && found.pending > 0 => after = last.sequence,
+            _ => return Ok(Response { items, more: found.pending > 0 }),
+        }
+    }
+}
+
+fn entry(api: &Api, chain: HistoryChain, message: &StreamMessage) -> Option<Entry> {
+    match Item::read(chain, &message.payload) {
+        Ok(Item { kind, from, at, data }) => Some(Entry { offset: message.sequence, kind, from, at, data }),
+        Err(error) => {
+            tracing::error!(subject = message.subject, sequence = message.sequence, %error, "an item can't be read");
+            api.metrics.malformed.increment(1);
+            None
+        }
+    }
+}
+
+fn unread(api: &Api, error: &ConsumeError) -> Refusal {
+    match error {
+        ConsumeError::Outage(_) => Refusal::unavailable("the broker is away", api.config.retry_after),
+        error => {
+            tracing::error!(%error, "a room's history can't be read");
+            Refusal::new(Code::Internal, "the broker refused it")
+        }
+    }
+}

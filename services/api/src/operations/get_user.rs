@@ -1,0 +1,98 @@
+//! Where a user is connected, and since when.
+
+use std::collections::BTreeMap;
+
+use axum::extract::State;
+use pushmesh_auth::Scope;
+use pushmesh_protocol::{
+    DeviceId, Instance, LoginId, UserId,
+    message::Session,
+    name::{KeyFilter, parse},
+    wire,
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{
+    api::{Api, Shared},
+    http::Names,
+    query::Params,
+    refusal::{ErrorBody, Refusal},
+    request::Call,
+};
+
+/// A user's connections, the oldest first; none: he is not online.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = GetUserResponse)]
+pub struct Response {
+    pub devices: Vec<Device>,
+}
+
+/// One connection that is logged in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = DeviceOnline)]
+pub struct Device {
+    #[schema(value_type = String)]
+    pub device: DeviceId,
+    #[schema(value_type = String)]
+    pub comet: Instance,
+    #[schema(value_type = String)]
+    pub login_id: LoginId,
+    /// Milliseconds since 1970.
+    pub since: u64,
+    /// Set while the connection is broken and its login goes on for a while: milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left: Option<u64>,
+}
+
+/// Find out where a user is online
+///
+/// For backends with the scope room:read.
+#[utoipa::path(
+    get, path = "/v1/online/users/{user}", tag = "online", operation_id = "get_user",
+    security(("backend" = ["room:read"])),
+    params(("user" = String, Path, description = "The user")),
+    responses(
+        (status = 200, body = Response),
+        (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
+        (status = 429, body = ErrorBody), (status = 503, body = ErrorBody),
+    ),
+)]
+pub async fn http(
+    State(api): State<Shared>,
+    call: Call,
+    names: Names,
+    params: Params,
+) -> Result<axum::Json<Response>, Refusal> {
+    params.only(&[])?;
+    Ok(axum::Json(run(&api, &call, names.user()?).await?))
+}
+
+/// What both doors do.
+pub async fn run(api: &Api, call: &Call, user: UserId) -> Result<Response, Refusal> {
+    call.caller.backend_with(Scope::RoomRead)?;
+    let device = |Session { device, comet, login_id, since, left, .. }| Device { device, comet, login_id, since, left };
+    Ok(Response { devices: sessions(api, &user).await?.into_iter().map(device).collect() })
+}
+
+/// The user's sessions, the oldest first.
+pub(super) async fn sessions(api: &Api, user: &UserId) -> Result<Vec<Session>, Refusal> {
+    let filter = KeyFilter::of_user(api.partitions.of_user(user), user);
+    let entries = api.reads.sessions.entries(filter).await.map_err(|error| api.unread(&error))?;
+    // A key that is written meanwhile comes twice, its newest last.
+    let mut newest = BTreeMap::new();
+    for entry in entries {
+        match (parse::session(&entry.key), wire::decode::<Session>(&entry.value)) {
+            (Some((_, _, conn)), Ok(session)) => {
+                newest.insert(conn, session);
+            }
+            (_, session) => {
+                tracing::error!(key = entry.key, error = ?session.err(), "a session can't be read");
+                api.metrics.malformed.increment(1);
+            }
+        }
+    }
+    let mut sessions: Vec<_> = newest.into_values().collect();
+    sessions.sort_by(|one, other| (one.since, &one.device).cmp(&(other.since, &other.device)));
+    Ok(sessions)
+}

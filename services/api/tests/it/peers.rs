@@ -1,0 +1,105 @@
+//! What api asks and hears: comets that tell how full they are, owners of rooms, push services.
+
+use std::time::Duration;
+
+use pushmesh_bus::Bus;
+use pushmesh_protocol::{
+    Instance, Kind,
+    frame::{Ranked, RoomPosition, RoomState},
+    message::{CallsAnswer, CallsRequest},
+    name::{Filter, Subject},
+    room::{CometStatus, RoomAnswer, RoomAsk, RoomInfo},
+    wire,
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::mesh::partitions;
+
+/// Runs until it is dropped.
+pub type Peer = AbortOnDropHandle<()>;
+
+pub fn status(name: &str, connections: u32, capacity: u32) -> CometStatus {
+    CometStatus {
+        epoch: 1,
+        connections,
+        capacity,
+        rooms: 3,
+        draining: false,
+        websocket: format!("ws://{name}:1"),
+        tcp: String::new(),
+        at: 0,
+    }
+}
+
+/// Tells the same five times a second.
+pub fn comet(bus: &Bus, name: &str, status: CometStatus) -> Peer {
+    let (bus, subject) = (bus.clone(), Subject::comet_status(&Instance::new(name).unwrap()));
+    let mut tick = tokio::time::interval(Duration::from_millis(200));
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        loop {
+            tick.tick().await;
+            bus.publish(subject.clone(), wire::encode(&status).into()).await.unwrap();
+        }
+    }))
+}
+
+/// Owns all rooms, and answers what `answer` makes of the question and its number.
+pub async fn owner(bus: &Bus, answer: impl Fn(RoomAsk, usize) -> Vec<u8> + Clone + Send + 'static) -> Vec<Peer> {
+    let mut peers = Vec::new();
+    for partition in partitions().all() {
+        let mut asks = bus.subscribe(Filter::from(Subject::room_ask(partition))).await.unwrap();
+        let (bus, answer) = (bus.clone(), answer.clone());
+        peers.push(AbortOnDropHandle::new(tokio::spawn(async move {
+            let mut number = 0;
+            while let Some(ask) = asks.next().await {
+                let answer = answer(wire::decode(&ask.payload).unwrap(), number);
+                bus.reply(ask.reply.unwrap(), answer.into()).await.unwrap();
+                number += 1;
+            }
+        })));
+    }
+    peers
+}
+
+/// What an owner says of every room.
+pub fn told(ask: RoomAsk) -> Vec<u8> {
+    let answer = match ask {
+        RoomAsk::Info { room } => RoomAnswer::Info(RoomInfo {
+            room,
+            state: RoomState { banned: true, ..RoomState::default() },
+            position: RoomPosition::default(),
+            present: 17,
+            parts: 2,
+            gifts: 3,
+            gifts_total: 400,
+            likes_total: 5,
+        }),
+        RoomAsk::Ranking { places, .. } => {
+            let place = |place: u16| Ranked { user: format!("u{place}").parse().unwrap(), total: (9 - place).into() };
+            RoomAnswer::Ranking { top: (0..places.min(3)).map(place).collect(), gifts_total: 24 }
+        }
+        RoomAsk::Join(_) => panic!("api joins no room"),
+    };
+    wire::encode(&answer)
+}
+
+/// Serves the calls of one kind.
+pub async fn kind(
+    bus: &Bus,
+    kind: &str,
+    answer: impl Fn(CallsRequest) -> CallsAnswer + Clone + Send + 'static,
+) -> Vec<Peer> {
+    let kind = Kind::new(kind).unwrap();
+    let mut peers = Vec::new();
+    for partition in partitions().all() {
+        let mut asks = bus.subscribe(Filter::from(Subject::calls(&kind, partition))).await.unwrap();
+        let (bus, answer) = (bus.clone(), answer.clone());
+        peers.push(AbortOnDropHandle::new(tokio::spawn(async move {
+            while let Some(ask) = asks.next().await {
+                let answer = wire::encode(&answer(wire::decode(&ask.payload).unwrap()));
+                bus.reply(ask.reply.unwrap(), answer.into()).await.unwrap();
+            }
+        })));
+    }
+    peers
+}

@@ -1,0 +1,108 @@
+//! The bucket `ledger`, as the owner of one partition reads and writes it.
+//!
+//! Every record is written at the revision that was read: a late write of an owner that stood still changes nothing that a
+//! newer one has written, and a newer one that has read too early finds out.
+
+use bytes::Bytes;
+use pushmesh_bus::{Bus, Entry, Kv, KvError};
+use pushmesh_membership::Lease;
+use pushmesh_protocol::{
+    Partition, RoomId,
+    message::Epoch,
+    name::{Bucket, Key, KeyFilter},
+};
+
+use crate::room::lease_of;
+
+/// Times that a record is said again when somebody else has written it.
+const TRIES: usize = 3;
+
+#[derive(Clone)]
+pub struct Ledger {
+    kv: Kv,
+    lease: Lease,
+}
+
+/// What became of records that were to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Written {
+    /// The new revision of each; `None`: not now.
+    Revisions(Vec<Option<u64>>),
+    /// The bucket holds what this owner does not know: a newer owner's word, or one that came after this owner had read.
+    /// Nothing may be written any more.
+    Foreign { key: String, by: Option<Epoch> },
+}
+
+impl Ledger {
+    pub async fn open(bus: &Bus, lease: Lease) -> Result<Self, KvError> {
+        Ok(Self { kv: bus.bucket(&Bucket::LEDGER).await?, lease })
+    }
+
+    /// All records of the partition. The checkpoint first: what is written meanwhile by an owner that does not know its end
+    /// is then at most newer than the checkpoint says.
+    pub async fn load(&self) -> Result<Vec<Entry>, KvError> {
+        let partition = self.lease.partition();
+        let checkpoint = self.kv.get(&Key::checkpoint(partition)).await?;
+        let mut entries: Vec<Entry> = checkpoint.into_iter().collect();
+        entries.extend(self.kv.entries(KeyFilter::room_snapshots_of(partition)).await?);
+        entries.extend(self.kv.entries(KeyFilter::ledger_rows_of(partition)).await?);
+        Ok(entries)
+    }
+
+    /// A sleeping room's records.
+    pub async fn load_room(&self, partition: Partition, room: &RoomId) -> Result<Vec<Entry>, KvError> {
+        let mut entries = self.kv.entries(KeyFilter::ledger_rows_in(partition, room)).await?;
+        entries.extend(self.kv.get(&Key::room_snapshot(partition, room)).await?);
+        Ok(entries)
+    }
+
+    /// Writes records, each at its revision (0: it was never written).
+    pub async fn write(&self, records: Vec<(Key, Bytes, u64)>) -> Written {
+        if !self.lease.held() {
+            return Written::Revisions(vec![None; records.len()]);
+        }
+        let outcomes = self.kv.update_all(records.clone()).await;
+        let mut revisions = Vec::with_capacity(records.len());
+        for ((key, value, _), outcome) in records.into_iter().zip(outcomes) {
+            let outcome = match outcome {
+                Err(KvError::WrongRevision) => match self.write_again(&key, &value).await {
+                    Ok(outcome) => outcome,
+                    Err(by) => return Written::Foreign { key: key.to_string(), by },
+                },
+                outcome => outcome,
+            };
+            let revision = outcome.inspect_err(|error| tracing::warn!(%key, %error, "a record was not written"));
+            revisions.push(revision.ok());
+        }
+        Written::Revisions(revisions)
+    }
+
+    /// A record stands at another revision: mostly because the answer to its own write was lost. `Err`: another's, by the
+    /// lease named.
+    async fn write_again(&self, key: &Key, value: &Bytes) -> Result<Result<u64, KvError>, Option<Epoch>> {
+        for _ in 0..TRIES {
+            let stored = match self.kv.get(key).await {
+                Ok(stored) => stored,
+                Err(error) => return Ok(Err(error)),
+            };
+            if !self.lease.held() {
+                break;
+            }
+            let written = match stored {
+                Some(stored) if stored.value == *value => return Ok(Ok(stored.revision)),
+                Some(stored) => match lease_of(&stored.value) {
+                    Ok(by) if by == self.lease.epoch() => self.kv.update(key, value.clone(), stored.revision).await,
+                    Ok(by) => return Err(Some(by)),
+                    Err(_) => return Err(None),
+                },
+                // Removed by people: what is known here holds.
+                None => self.kv.create(key, value.clone()).await,
+            };
+            match written {
+                Err(KvError::WrongRevision | KvError::Exists) => {}
+                outcome => return Ok(outcome),
+            }
+        }
+        Ok(Err(KvError::WrongRevision))
+    }
+}

@@ -1,0 +1,5 @@
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pushmesh_boot::main::<room_fanout::Service>()
+}

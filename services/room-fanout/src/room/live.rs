@@ -1,0 +1,294 @@
+//! [`Live`]: one room in memory.
+
+use std::collections::VecDeque;
+
+use pushmesh_protocol::{
+    Instance, RoomId, UserId,
+    frame::RoomItem,
+    message::{Epoch, Millis},
+    room::{Audience, Gift, Note, RoomEvent, RoomHappening, RoomMessage, RoomOrder, part_of},
+};
+
+use super::{
+    around::Around,
+    chain::{Chain, ChatChain},
+    gather::{Gathering, Size},
+    items,
+    ledger::Ledger,
+    likes::Likes,
+    limits::{Limits, ms},
+    meter::Meter,
+    pack,
+    parts::Cutter,
+    ranking::Top,
+    record::RoomRecord,
+    tail::Tail,
+    tally::Tally,
+    tell::Timers,
+};
+
+/// Chats that were told to nobody: so many are remembered, so that history does not tell them either.
+const SKIPPED_MAX: usize = 64;
+/// A chat that is told so late says nothing of how much is being said.
+const LATE: Millis = 5_000;
+/// Names in one notice of who came and went.
+const NOTICES_MAX: usize = 64;
+
+/// Everything that is known of a room; what is applied here is told by [`super::tell`].
+#[derive(Debug, Default)]
+pub(super) struct Live {
+    pub gifts: Chain,
+    pub chat: ChatChain,
+    pub normal: Chain,
+    /// The last note that was told.
+    pub notes: u64,
+    pub tails: Tails,
+    pub skipped: VecDeque<u64>,
+    pub ledger: Ledger,
+    pub gifts_count: u64,
+    pub gifts_total: u64,
+    pub top: Top,
+    pub likes: Likes,
+    pub meter: Meter,
+    pub cutter: Cutter,
+    pub gathered: Gathered,
+    pub notice: Notice,
+    pub timers: Timers,
+    /// The last gift whose ranking was told.
+    pub ranked: u64,
+    /// When something was last said.
+    pub at: Millis,
+    pub stored: Stored,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Tails {
+    pub gifts: Tail,
+    pub high: Tail,
+    pub normal: Tail,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    pub gifts: Gathering,
+    pub high: Gathering,
+    pub normal: Gathering,
+    pub low: Gathering,
+}
+
+/// Who came and went since it was told.
+#[derive(Debug, Default)]
+pub(super) struct Notice {
+    pub came: Vec<UserId>,
+    pub went: Vec<UserId>,
+    pub told_at: Millis,
+    pub pending: bool,
+}
+
+/// The room's own record.
+#[derive(Debug, Default)]
+pub(super) struct Stored {
+    /// In the bucket; 0: not there.
+    pub revision: u64,
+    pub dirty: bool,
+    /// Stands in the list of rooms with something to store.
+    pub listed: bool,
+    /// Something of it is being written.
+    pub writing: bool,
+}
+
+impl Live {
+    pub fn new(now: Millis) -> Self {
+        Self { at: now, timers: Timers::new(now), ..Self::default() }
+    }
+
+    pub fn gift(&mut self, sequence: u64, gift: Gift, around: Around, now: Millis, tally: &mut Tally) {
+        let limits = around.limits;
+        let credited = self.ledger.credit(sequence, &gift, &limits.levels);
+        if let Some((total, reached)) = credited {
+            self.top.note(&gift.from, total, reached, limits.ranking_places);
+        }
+        let Some(prev) = self.gifts.step(sequence) else {
+            tally.repeated += u64::from(credited.is_none());
+            return;
+        };
+        self.gifts_count += 1;
+        self.gifts_total = self.gifts_total.saturating_add(gift.value);
+        let item = items::gift(sequence, prev, &gift);
+        self.gathered.gifts.push(Audience::Everybody, item.clone(), self.size(&gift.room, around), now);
+        self.gathered.gifts.trace(gift.trace);
+        self.tails.gifts.push(item, limits.tail_items, limits.tail_bytes);
+        tally.gifts += 1;
+        self.said(limits, now);
+    }
+
+    pub fn chat(&mut self, sequence: u64, message: RoomMessage, around: Around, now: Millis, tally: &mut Tally) {
+        let (limits, room) = (around.limits, &message.room);
+        if sequence <= self.chat.whole() {
+            tally.repeated += 1;
+            return;
+        }
+        if message.from.as_ref().is_some_and(|from| around.standing.was_muted(room, from, message.at)) {
+            tally.muted += 1;
+            self.skip(sequence);
+            return;
+        }
+        let Some(prev) = self.chat.step(sequence) else { return };
+        let item = items::chat(sequence, prev, &message);
+        // What was said long ago and is told now, after a take-over, is no rate.
+        if message.at + LATE >= now {
+            self.meter.note(pack::item_bytes(&item), now);
+            self.timers.look_at_parts(now);
+        }
+        self.tell_chat(&item, around, self.size(room, around), now);
+        self.gathered.high.trace(message.trace);
+        self.tails.high.push(item, limits.tail_items, limits.tail_bytes);
+        tally.chats += 1;
+        self.said(limits, now);
+    }
+
+    // To the sender's part, or all where nobody is the sender; overseers see the chain of the whole.
+    fn tell_chat(&mut self, item: &RoomItem, around: Around, size: Size, now: Millis) {
+        let of = self.chat.parts();
+        if of == 1 {
+            self.gathered.high.push(Audience::Everybody, item.clone(), size, now);
+            return;
+        }
+        if around.has_overseers {
+            self.gathered.high.push(Audience::Overseers, item.clone(), size, now);
+        }
+        let parts = match &item.from {
+            Some(from) => part_of(from, of)..part_of(from, of) + 1,
+            None => 0..of,
+        };
+        for part in parts {
+            let prev = self.chat.step_part(part, item.offset);
+            let item = RoomItem { prev, ..item.clone() };
+            self.gathered.high.push(Audience::Part { part, of }, item, size, now);
+        }
+    }
+
+    fn skip(&mut self, sequence: u64) {
+        if self.skipped.contains(&sequence) {
+            return;
+        }
+        self.skipped.push_back(sequence);
+        if self.skipped.len() > SKIPPED_MAX {
+            self.skipped.pop_front();
+        }
+        self.stored.dirty = true;
+    }
+
+    pub fn happening(&mut self, sequence: u64, event: RoomEvent, around: Around, now: Millis, tally: &mut Tally) {
+        let Some(prev) = self.normal.step(sequence) else {
+            tally.repeated += 1;
+            return;
+        };
+        let item = items::happening(sequence, prev, &event);
+        self.gathered.normal.push(Audience::Everybody, item.clone(), self.size(&event.room, around), now);
+        self.gathered.normal.trace(event.trace);
+        // After its item, so that he sees why.
+        if let RoomHappening::Kick { user } = event.what {
+            self.gathered.normal.order(RoomOrder::Kick { user }, now);
+        }
+        self.tails.normal.push(item, around.limits.tail_items, around.limits.tail_bytes);
+        tally.events += 1;
+        self.said(around.limits, now);
+    }
+
+    pub fn like(&mut self, api: Instance, life: Epoch, total: u64, limits: &Limits, now: Millis, tally: &mut Tally) {
+        let counted = self.likes.count(api, life, total, limits, now);
+        tally.likes += counted.likes;
+        tally.lives_forgotten += counted.forgotten;
+        if counted.likes > 0 {
+            self.gathered.low.begin(now);
+            self.at = self.at.max(now);
+            self.stored.dirty = true;
+        }
+    }
+
+    pub fn note(&mut self, sequence: u64, note: Note, around: Around, now: Millis, tally: &mut Tally) {
+        let room = note.room.clone();
+        self.notes = sequence;
+        self.gathered.low.push(Audience::Everybody, items::note(sequence, note), self.size(&room, around), now);
+        tally.notes += 1;
+        self.at = self.at.max(now);
+        self.stored.dirty = true;
+    }
+
+    /// He sees everything from now on, or his part again. Who begins to oversee a room that is cut is moved from where his
+    /// part stands to where the whole does, in a frame of his own.
+    pub fn oversee(&mut self, room: &RoomId, user: UserId, overseer: bool, around: Around, now: Millis) {
+        let parts = self.chat.parts();
+        let whole = self.chat.whole();
+        if overseer && parts > 1 && whole > 0 {
+            let prev = self.chat.part(part_of(&user, parts));
+            let (item, size) = (items::parts(whole, prev, parts, now), self.size(room, around));
+            self.gathered.high.push(Audience::User(user.clone()), item, size, now);
+        }
+        self.order_oversee(user, overseer, now);
+    }
+
+    /// Comets are told, and nobody is moved: who has overseen all along and lacks something would not see that he does.
+    pub fn order_oversee(&mut self, user: UserId, overseer: bool, now: Millis) {
+        self.gathered.high.order(RoomOrder::Oversee { user, overseer }, now);
+        self.gathered.high.hurry(now);
+    }
+
+    /// The number of those present changed, or somebody came or went.
+    pub fn presence_changed(&mut self, came: Vec<UserId>, went: Vec<UserId>, now: Millis) {
+        let add = |to: &mut Vec<UserId>, names: Vec<UserId>| {
+            let room = NOTICES_MAX.saturating_sub(to.len());
+            to.extend(names.into_iter().take(room));
+        };
+        add(&mut self.notice.came, came);
+        add(&mut self.notice.went, went);
+        self.notice.pending = true;
+        self.timers.look_at_parts(now);
+    }
+
+    fn said(&mut self, limits: &Limits, now: Millis) {
+        self.at = self.at.max(now);
+        self.timers.said(ms(limits.heads_every), ms(limits.heads_for), now);
+        self.stored.dirty = true;
+    }
+
+    pub fn size(&self, room: &RoomId, around: Around) -> Size {
+        Size { empty: pack::empty_bytes(room, around.owner.streams), max: around.limits.frame_max_bytes }
+    }
+
+    /// Whether everything is stored.
+    pub fn is_clean(&self) -> bool {
+        !self.stored.dirty && !self.stored.writing && self.ledger.is_clean()
+    }
+
+    pub fn record(&self) -> RoomRecord {
+        RoomRecord {
+            gifts: self.gifts,
+            chat: self.chat.clone(),
+            normal: self.normal,
+            notes: self.notes,
+            skipped: self.skipped.iter().copied().collect(),
+            gifts_count: self.gifts_count,
+            gifts_total: self.gifts_total,
+            ranked: self.ranked,
+            likes: self.likes.clone(),
+            at: self.at,
+        }
+    }
+
+    /// Its rows come on their own.
+    pub fn restore(&mut self, record: RoomRecord, revision: u64) {
+        let RoomRecord { gifts, chat, normal, notes, skipped, gifts_count, gifts_total, ranked, likes, at } = record;
+        (self.gifts, self.chat, self.normal, self.notes) = (gifts, chat.mended(), normal, notes);
+        self.tails = Tails {
+            gifts: Tail::from(self.gifts.last),
+            high: Tail::from(self.chat.whole()),
+            normal: Tail::from(self.normal.last),
+        };
+        self.skipped = skipped.into();
+        (self.gifts_count, self.gifts_total, self.ranked) = (gifts_count, gifts_total, ranked);
+        (self.likes, self.at) = (likes, at);
+        self.stored.revision = revision;
+    }
+}

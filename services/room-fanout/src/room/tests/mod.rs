@@ -1,0 +1,11 @@
+//! Rooms as their receivers see them.
+
+mod client;
+mod deadlines;
+mod kill;
+mod parts;
+mod schedule;
+mod sleep;
+mod streams;
+mod told;
+mod world;

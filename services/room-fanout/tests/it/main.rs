@@ -1,0 +1,15 @@
+//! room-fanout against a real nats-server. api, comets and their clients are played by the test, over the bus, by the rules.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+mod config;
+mod failing;
+mod joins;
+mod likes;
+mod mesh;
+mod owners;
+mod parts;
+mod records;
+mod stories;
+mod trace;
+mod viewer;
