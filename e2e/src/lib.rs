@@ -1,16 +1,18 @@
-//! The harness of the stories: a mesh of real processes on a real nats-server, backends that use its doors, and people
+//! The harness of the stories: a mesh of real processes on real nats-servers, backends that use its doors, and people
 //! who connect to it.
 //!
 //! It owns what it starts: every process, its data and its sockets go when the [`Mesh`] goes.
 //! Start reading at [`Mesh`].
 
 mod backend;
+mod broker;
 mod front;
 mod mesh;
 mod person;
 mod viewer;
 
 pub use backend::{Backend, record};
+pub use broker::Broker;
 pub use front::{Front, Said, gift_key};
 pub use mesh::{Mesh, Shape};
 pub use person::Person;

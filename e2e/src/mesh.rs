@@ -1,4 +1,4 @@
-//! A mesh: one nats-server, provisioned, and processes of every service.
+//! A mesh: a nats-server or a cluster of them, provisioned, and processes of every service.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -10,10 +10,10 @@ use pushmesh_protocol::{
     name::{Filter, Stream},
     wire,
 };
-use pushmesh_testkit::{Nats, Process, ProcessOptions, pushmesh_binary, wait_for};
+use pushmesh_testkit::{Process, ProcessOptions, pushmesh_binary, wait_for};
 use tempfile::TempDir;
 
-use crate::{Backend, Front, PATIENCE, Person};
+use crate::{Backend, Broker, Front, PATIENCE, Person};
 
 /// The services of a mesh, in the order in which they are started.
 pub const SERVICES: [&str; 9] = [
@@ -33,6 +33,8 @@ const OF_ROOMS: [&str; 2] = ["room-fanout", "api"];
 /// What a story needs of its mesh.
 #[derive(Debug, Clone)]
 pub struct Shape {
+    /// nats-servers: 1, or a cluster of 3, with as many copies of everything.
+    pub servers: usize,
     /// Processes of every service.
     pub instances: usize,
     pub partitions: u16,
@@ -51,6 +53,7 @@ pub struct Shape {
 impl Default for Shape {
     fn default() -> Self {
         Self {
+            servers: 1,
             instances: 1,
             partitions: 8,
             retry: "1s",
@@ -84,7 +87,7 @@ impl Shape {
 
 /// A running mesh. Dropping it kills what it started; [`Mesh::stop`] takes it down as an operator would.
 pub struct Mesh {
-    pub nats: Nats,
+    pub broker: Broker,
     pub shape: Shape,
     processes: BTreeMap<String, Vec<Process>>,
     dir: TempDir,
@@ -93,14 +96,14 @@ pub struct Mesh {
 
 impl Mesh {
     pub async fn start(shape: Shape) -> Mesh {
-        let nats = Nats::start().await;
+        let broker = Broker::start(shape.servers).await;
         let dir = tempfile::Builder::new().prefix("pushmesh-story-").tempdir().expect("a temporary directory");
         pushmesh_auth::generate_jwks(&dir.path().join("jwks.json")).expect("keys are written");
-        let bus_config = pushmesh_bus::Config { url: nats.url(), ..Default::default() };
+        let bus_config = pushmesh_bus::Config { url: broker.url(), ..Default::default() };
         let bus = Bus::connect(&bus_config, &"story".parse().expect("a token"), &"story".parse().expect("a token"))
             .await
             .expect("nats-server is up");
-        let mut mesh = Mesh { nats, shape, processes: BTreeMap::new(), dir, bus };
+        let mut mesh = Mesh { broker, shape, processes: BTreeMap::new(), dir, bus };
         mesh.provision().await;
         for service in SERVICES {
             for _ in 0..mesh.shape.instances_of(service) {
@@ -119,7 +122,9 @@ impl Mesh {
         let options = ProcessOptions::new(pushmesh_binary()).args([
             "provision".to_owned(),
             "--nats-url".to_owned(),
-            self.nats.url(),
+            self.broker.url(),
+            "--replicas".to_owned(),
+            self.shape.servers.to_string(),
             "--partitions".to_owned(),
             self.shape.partitions.to_string(),
             "--kinds".to_owned(),
@@ -145,7 +150,7 @@ impl Mesh {
             _ => vec!["service.door.listen=127.0.0.1:0".to_owned()],
         };
         let mut settings = vec![
-            format!("nats.url={}", self.nats.url()),
+            format!("nats.url={}", self.broker.url()),
             "admin.listen=127.0.0.1:0".to_owned(),
             format!("auth.jwks_file={}", self.jwks().display()),
         ];

@@ -35,7 +35,7 @@ async fn a_broker_that_stays_away_makes_answers_unknown_and_logins_unavailable()
     )
     .await;
     let backend = mesh.backend();
-    mesh.nats.kill();
+    mesh.broker.kill(0);
     let answers = backend.report(vec![record(7, "alice", "sid-1", LoginEvent::Online)]).await.expect("answered");
     match &answers[0].answer {
         Some(Answer::Unknown(unknown)) => {
@@ -45,7 +45,7 @@ async fn a_broker_that_stays_away_makes_answers_unknown_and_logins_unavailable()
     }
     let mut alice = Person::connect(&mesh, "alice", "phone", 0, |_| {});
     alice.expect("a refusal", |event| matches!(event, Event::Disconnected { .. }).then_some(())).await;
-    mesh.nats.restart().await;
+    mesh.broker.restart(0).await;
     // Said again with the same id it is accepted, and the client comes in by itself.
     wait_for("login-ingest to accept again", PATIENCE, async || {
         let answers = backend.report(vec![record(8, "alice", "sid-1", LoginEvent::Online)]).await;

@@ -9,7 +9,7 @@ async fn the_broker_is_killed_and_comes_back_and_nothing_accepted_is_lost() {
     let backend = mesh.backend();
     backend.member("group", "friends", &["alice"]).await;
     let mut alice = mesh.login("alice").await;
-    mesh.nats.kill();
+    mesh.broker.kill(0);
     // Said during the outage: held, and stored when the broker is back.
     let said = tokio::spawn({
         let backend = backend.clone();
@@ -19,7 +19,7 @@ async fn the_broker_is_killed_and_comes_back_and_nothing_accepted_is_lost() {
         let backend = backend.clone();
         async move { backend.push("alice", "1", "hello", PushPolicy::Inbox).await }
     });
-    mesh.nats.restart().await;
+    mesh.broker.restart(0).await;
     said.await.expect("held over the outage");
     pushed.await.expect("held over the outage");
     alice.expect_call("standup").await;

@@ -103,10 +103,15 @@ impl Cluster {
         }
         let cluster = Cluster { nodes, _dir: dir };
         for node in &cluster.nodes {
-            let url = node.server.monitor_url().expect("it was asked for");
-            wait_for("JetStream to be ready in the cluster", Duration::from_secs(30), || healthy(&url)).await;
+            ready(node).await;
         }
         cluster
+    }
+
+    /// Starts a server again; returns when it has caught up with the others.
+    pub async fn restart(&mut self, index: usize) {
+        self.nodes[index].restart().await;
+        ready(&self.nodes[index]).await;
     }
 
     /// All servers, separated by commas.
@@ -117,6 +122,11 @@ impl Cluster {
     pub fn node(&mut self, index: usize) -> &mut Nats {
         &mut self.nodes[index]
     }
+}
+
+async fn ready(node: &Nats) {
+    let url = node.server.monitor_url().expect("it was asked for");
+    wait_for("JetStream to be ready in the cluster", Duration::from_secs(60), || healthy(&url)).await;
 }
 
 /// Asks the server's own health check.
