@@ -6,7 +6,7 @@
 use std::{collections::VecDeque, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use pushmesh_bus::{Bus, Kv, Outgoing};
+use pushmesh_bus::{Bus, Kv, KvError, Outgoing};
 use pushmesh_membership::Lease;
 use pushmesh_protocol::{
     Partition, PushId, Token, UserId,
@@ -16,7 +16,7 @@ use pushmesh_protocol::{
 };
 
 use crate::{
-    desk::{Done, Effect},
+    desk::{Done, Effect, Written},
     metrics::Metrics,
     reporter::Reporter,
 };
@@ -122,10 +122,33 @@ impl Tools {
                 self.hold_lease().await;
                 Done::Reported { session, answer: self.reporter.report(*report).await }
             }
-            Effect::PurgeSession { user, conn } => {
+            Effect::PurgeSession { session, user, conn, revision } => {
                 let key = Key::session(self.partition, &user, &conn);
-                self.insist("purge a session", || self.sessions.purge(&key)).await;
-                Done::SessionPurged
+                let purged = self
+                    .insist("purge a session", async || as_expected(self.sessions.delete_expect(&key, revision).await));
+                let purged = purged.await.is_some();
+                Done::SessionPurged { session, revision, purged }
+            }
+            Effect::KeepLogin { user, conn, written } => {
+                let key = Key::session_login(self.partition, &user, &conn);
+                let value: bytes::Bytes = wire::encode(&*written.login).into();
+                let revision = self.insist("write a session's login", async || {
+                    as_expected(match written.over {
+                        Some(revision) => self.sessions.update(&key, value.clone(), revision).await,
+                        None => self.sessions.create(&key, value.clone()).await,
+                    })
+                });
+                let revision = revision.await;
+                Done::LoginKept { user, conn, written: Written { revision, ..written } }
+            }
+            Effect::PurgeLogin { user, conn, revision } => {
+                let key = Key::session_login(self.partition, &user, &conn);
+                // Put again since, it is another one's.
+                self.insist("purge a session's login", async || {
+                    as_expected(self.sessions.delete_expect(&key, revision).await)
+                })
+                .await;
+                Done::LoginPurged { user, conn, revision }
             }
         }
     }
@@ -183,6 +206,14 @@ impl Tools {
         if !self.lease.held() {
             std::future::pending::<()>().await;
         }
+    }
+}
+
+/// `None`: somebody else wrote the key.
+fn as_expected<T>(written: Result<T, KvError>) -> Result<Option<T>, KvError> {
+    match written {
+        Err(KvError::WrongRevision | KvError::Exists) => Ok(None),
+        written => written.map(Some),
     }
 }
 

@@ -4,7 +4,8 @@
 //!
 //! * **Consumes** PUSH, partition by partition; clients' acknowledgements by way of their comets; sessions and members,
 //!   by watch; gRPC `Pushes` of backends.
-//! * **Produces** batches to comets, DEAD, reports of logins whose session ended, PUSH (for its own `Push` call).
+//! * **Produces** batches to comets, DEAD, reports of logins whose session ended, PUSH (for its own `Push` call), and beside a
+//!   session the login that it is in, where a record ended the one it began with.
 //! * **Owns** pending pushes, their tries and inboxes: in memory, in unacknowledged messages of PUSH and in `pending`;
 //!   and the end of sessions.
 //!
@@ -24,6 +25,7 @@ pub mod desk;
 mod effects;
 mod handlers;
 pub mod load;
+pub mod logins;
 mod metrics;
 pub mod note;
 mod outbox;

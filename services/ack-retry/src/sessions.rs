@@ -1,7 +1,8 @@
 //! The sessions of a partition, as the bucket `sess` tells them, and which of them can be reached.
 //!
 //! A session is *live* while it has not left, its comet's epoch is alive, and the comet has not denied it. The newest of
-//! a user's device is the one with the latest `since`; the key's revision decides between equals.
+//! a user's device is the one with the latest `since`; the key's revision decides between equals. Between others it can't:
+//! a comet that was unheard puts its sessions again, and an older one would be the newest by that.
 
 use std::collections::HashMap;
 
@@ -31,6 +32,8 @@ pub struct Known {
     pub absent_since: Option<Millis>,
     /// Its end is being reported or purged.
     pub ending: bool,
+    /// The revision of its key that is being purged.
+    pub purging: Option<u64>,
     /// When its end was first reported: said again, it is the same report.
     pub reported_at: Option<Millis>,
     pub timer: Option<TimerId>,
@@ -40,6 +43,11 @@ pub struct Known {
 impl Known {
     pub fn is_live(&self) -> bool {
         self.live
+    }
+
+    /// Of its key, as last seen.
+    pub fn revision(&self) -> u64 {
+        self.revision
     }
 
     fn age(&self) -> (Millis, u64) {
@@ -99,6 +107,7 @@ impl Sessions {
                     kicked: false,
                     absent_since: None,
                     ending: false,
+                    purging: None,
                     reported_at: None,
                     timer: None,
                     round: self.round,
@@ -111,6 +120,8 @@ impl Sessions {
         let known = self.all.get_mut(id).expect("found or inserted above");
         if revision > known.revision {
             known.denied = false;
+            // Its comet says that it stands: whether another one has taken over is decided anew.
+            known.kicked &= session.left.is_some();
         }
         (known.session, known.revision, known.round) = (session, revision, self.round);
         refresh(id, known, &self.comets, now)

@@ -21,7 +21,7 @@ use crate::{
     limits::Limits,
     metrics::Metrics,
     reads::Reads,
-    refusal::{Code, Refusal},
+    refusal::Refusal,
     request::{Call, Publishing},
     standing::Standing,
     till::Till,
@@ -116,14 +116,14 @@ impl Api {
     ) -> Result<T, Refusal> {
         self.visits.spawn(work).await.unwrap_or_else(|error| {
             tracing::error!(%error, "an operation panicked");
-            Err(Refusal::new(Code::Internal, "something of ours is broken"))
+            Err(Refusal::internal("it broke off"))
         })
     }
 
     /// That `data` is there, and not too much.
     pub fn check_data(&self, data: &pushmesh_protocol::Payload) -> Result<(), Refusal> {
         match (data.0.len(), self.config.limits.data_max_bytes) {
-            (0, _) => Err(Refusal::invalid("data", "is empty")),
+            (0, most) => Err(Refusal::invalid("data", format!("is empty; it must have 1 to {most} bytes"))),
             (bytes, most) if bytes > most => Err(Refusal::too_large("data", "data_max_bytes", bytes, most)),
             _ => Ok(()),
         }

@@ -55,7 +55,7 @@ impl Caller {
     pub fn backend_with(&self, scope: Scope) -> Result<&Backend, Refusal> {
         match self {
             Self::Backend(backend) if backend.scopes.contains(&scope) => Ok(backend),
-            Self::Backend(_) => Err(Refusal::forbidden(format!("scope lacks {scope}"))),
+            Self::Backend(_) => Err(Refusal::forbidden(format!("the token's scope lacks {scope}"))),
             Self::Client(_) => Err(Refusal::forbidden(format!("only a backend with the scope {scope} may do this"))),
         }
     }

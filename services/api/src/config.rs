@@ -23,7 +23,8 @@ pub struct Config {
     pub gift_batch_max: usize,
     /// Most messages, events and notes that wait to be stored: 1 to 100000. Default 2000. Beyond it one is refused (503).
     pub messages_waiting_max: usize,
-    /// How often the sums of likes are told: 10 ms to 10 s. Default "200ms". A crash loses the likes of one tick.
+    /// How often the sums of likes are told: 10 ms to 10 s. Default "200ms". A crash loses the likes of one tick;
+    /// where they can't be stored for 2 s more, likes are refused (503) until they are.
     #[serde(with = "pushmesh_config::duration")]
     #[schemars(with = "pushmesh_config::DurationText")]
     pub likes_tick: Duration,

@@ -54,7 +54,9 @@ pub fn routes(api: Shared) -> Router {
         router.route(route.path(), route.handler.layer(from_fn_with_state(seen, observe)))
     });
     served
-        .method_not_allowed_fallback(async || Refusal::new(Code::MethodNotAllowed, "the path has no such method"))
+        .method_not_allowed_fallback(async || {
+            Refusal::new(Code::MethodNotAllowed, "the path has no such method: GET /v1/openapi.json names all")
+        })
         .route("/", any(unknown))
         .route("/{*path}", any(unknown))
         .with_state(api)
@@ -67,7 +69,7 @@ async fn unknown(headers: HeaderMap) -> Response {
     if is_grpc {
         return tonic::Status::unimplemented("there is no such service or method").into_http::<Body>();
     }
-    Refusal::new(Code::NotFound, "there is no such path").into_response()
+    Refusal::new(Code::NotFound, "there is no such path: GET /v1/openapi.json names all").into_response()
 }
 
 #[derive(Clone)]

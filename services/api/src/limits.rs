@@ -1,7 +1,8 @@
 //! How often: rates by user, by backend and by room.
 //!
-//! Each instance counts for itself; a room's bound is shared among the instances by their number. What is idle is forgotten,
-//! so that memory holds those of the last seconds alone.
+//! Each instance counts for itself, so that whoever spreads his requests over N of them may do up to N times as much; a room's
+//! bound is shared among the instances by their number. What is idle is forgotten, so that memory holds those of the last
+//! seconds alone.
 
 use std::{hash::Hash, num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -19,7 +20,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::refusal::Refusal;
 
-/// The table `[service.limits]`. A refusal names the limit as it is called here.
+/// The table `[service.limits]`. A refusal names the limit as it is called here. Rates of users and backends are those of one
+/// instance.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitsConfig {
@@ -151,7 +153,8 @@ impl<K: Hash + Eq + Clone> Rate<K> {
     }
 
     fn refusal(&self, wait: Duration) -> Refusal {
-        Refusal::limited(self.name, format!("more than {} a second ({})", self.a_second, self.name), wait)
+        let (most, name, wait_ms) = (self.a_second, self.name, wait.as_millis() + 1);
+        Refusal::limited(name, format!("{name} is {most} a second: say it again in {wait_ms} ms"), wait)
     }
 
     fn forget(&self) {

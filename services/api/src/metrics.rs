@@ -45,6 +45,7 @@ pub struct Metrics {
     pub likes_untold: Counter,
     pub like_rooms: Gauge,
     pub limited: Gauge,
+    pub comets_silent: Counter,
     pub malformed: Counter,
 }
 
@@ -75,6 +76,7 @@ impl Metrics {
             likes_untold: metric::counter(&name::LIKES_UNTOLD),
             like_rooms: metric::gauge(&name::LIKE_ROOMS),
             limited: metric::gauge(&name::LIMITED),
+            comets_silent: metric::counter(&name::COMETS_SILENT),
             malformed: metric::counter(&name::MALFORMED),
         }
     }

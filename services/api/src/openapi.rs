@@ -76,6 +76,18 @@ impl Modify for Tokens {
     }
 }
 
+/// What every operation that asks for a token may answer too; where one has more to say of a status, it does.
+const REFUSALS: [(&str, &str); 6] = [
+    ("400", "A field is wrong, or beyond a limit"),
+    ("401", "No token, or one that is not accepted"),
+    ("403", "Not allowed to whom the token speaks for"),
+    ("429", "Too often"),
+    ("500", "Something is broken; it stands in the log of this instance"),
+    ("503", "Not now, which is nobody's fault"),
+];
+/// And what one with a body may.
+const REFUSALS_OF_BODIES: [(&str, &str); 2] = [("408", "The body came too slowly"), ("413", "Too large")];
+
 static TEXT: LazyLock<Bytes> =
     LazyLock::new(|| serde_json::to_vec(&document()).expect("a document has no type that JSON lacks").into());
 
@@ -88,6 +100,7 @@ fn document() -> Value {
     });
     let paths = document["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut());
     for operation in paths.filter_map(Value::as_object_mut).flat_map(|path| path.values_mut()) {
+        add_refusals(operation);
         for status in ["429", "503"] {
             if let Some(response) = operation["responses"].get_mut(status) {
                 response["headers"] = json!({ "Retry-After": wait });
@@ -95,6 +108,20 @@ fn document() -> Value {
         }
     }
     document
+}
+
+fn add_refusals(operation: &mut Value) {
+    // Who may do it without a token is refused nothing.
+    if operation["security"] == json!([{}]) {
+        return;
+    }
+    let of_bodies = operation.get("requestBody").map_or(&[][..], |_| &REFUSALS_OF_BODIES);
+    let Some(responses) = operation["responses"].as_object_mut() else { return };
+    for (status, description) in REFUSALS.iter().chain(of_bodies) {
+        let schema = json!({ "schema": { "$ref": "#/components/schemas/ErrorBody" } });
+        let refusal = json!({ "description": description, "content": { "application/json": schema } });
+        responses.entry(*status).or_insert(refusal);
+    }
 }
 
 /// This document
@@ -148,7 +175,10 @@ mod tests {
             let responses = operation["responses"].as_object().unwrap();
             assert!(responses.keys().any(|status| status.starts_with('2')), "{name}");
             if name != "GET /v1/openapi.json" {
-                assert!(["400", "401", "429"].iter().all(|status| responses.contains_key(*status)), "{name}");
+                let all = REFUSALS.iter().chain(operation.get("requestBody").map_or(&[][..], |_| &REFUSALS_OF_BODIES));
+                assert!(all.clone().all(|(status, _)| responses.contains_key(*status)), "{name}");
+                let waits = |status: &str| responses[status]["headers"]["Retry-After"].is_object();
+                assert!(waits("429") && waits("503"), "{name}");
             }
             for (status, response) in responses.iter().filter(|(status, _)| !status.starts_with('2')) {
                 let schema = &response["content"]["application/json"]["schema"]["$ref"];

@@ -27,8 +27,11 @@ impl Params {
             if !known.contains(&name.as_str()) {
                 // The caller knows what he made up.
                 let name: String = name.chars().take(64).collect();
-                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-                return Err(Refusal::invalid(name, format!("is not known here; known are {known}")));
+                let reason = match known {
+                    [] => "is not known: this path takes nothing behind a ?".to_owned(),
+                    known => format!("is not known here; known are {}", known.join(", ")),
+                };
+                return Err(Refusal::invalid(name, reason));
             }
             if self.0[..place].iter().any(|(earlier, _)| earlier == name) {
                 return Err(Refusal::invalid(name.clone(), "stands twice"));
@@ -44,7 +47,10 @@ impl Params {
     pub fn number(&self, name: &'static str) -> Result<Option<u64>, Refusal> {
         let wrong = |text: &str| {
             let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-            Refusal::invalid(name, if is_number { "is too great" } else { "must be a whole number, in digits" })
+            Refusal::invalid(
+                name,
+                if is_number { "is greater than any limit" } else { "must be a whole number, in digits" },
+            )
         };
         let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
         self.text(name).map(|text| text.parse().ok().filter(|_| digits(text)).ok_or_else(|| wrong(text))).transpose()

@@ -14,12 +14,7 @@ use pushmesh_protocol::{
 };
 use tokio::time::Instant as Moment;
 
-use crate::{
-    api::Api,
-    comets::Comets,
-    metrics::Metrics,
-    refusal::{Code, Refusal},
-};
+use crate::{api::Api, comets::Comets, metrics::Metrics, refusal::Refusal};
 
 /// A room's owner is asked for so long, over a take-over; then 503.
 const ASK_WITHIN: Duration = Duration::from_secs(2);
@@ -90,7 +85,7 @@ impl Api {
             KvError::Outage(_) => Refusal::unavailable("the broker is away", self.config.retry_after),
             error => {
                 tracing::error!(%error, "a bucket can't be read");
-                Refusal::new(Code::Internal, "the broker refused it")
+                Refusal::internal("the broker refused it")
             }
         }
     }
@@ -99,5 +94,5 @@ impl Api {
 /// An answer that does not fit the question.
 pub fn misunderstood(error: &dyn std::fmt::Display) -> Refusal {
     tracing::error!(%error, "the owner of a room and this service do not understand each other");
-    Refusal::new(Code::Internal, "the owner of the room answered nonsense")
+    Refusal::internal("the owner of the room answered nonsense")
 }

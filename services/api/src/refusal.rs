@@ -179,10 +179,19 @@ impl Refusal {
         Self { retry_after: Some(retry_after), ..Self::new(Code::Unavailable, message) }
     }
 
+    /// Something of ours is wrong, and saying it again will not help.
+    pub fn internal(what: &str) -> Self {
+        Self::new(Code::Internal, format!("{what}: why stands in the log of this instance"))
+    }
+
     /// Something that waits in a bounded queue found it full.
     pub fn busy(limit: &'static str, retry_after: Duration) -> Self {
-        let message = "too much waits to be stored at this instance; nothing was stored";
-        Self { limit: Some(limit), ..Self::unavailable(message, retry_after) }
+        Self::full(limit, "too much waits to be stored at this instance", retry_after)
+    }
+
+    /// This instance is at one of its limits, which is not the caller's fault.
+    pub fn full(limit: &'static str, what: &str, retry_after: Duration) -> Self {
+        Self { limit: Some(limit), ..Self::unavailable(format!("{what}; nothing was stored"), retry_after) }
     }
 
     pub fn unstored(error: &StoreError, retry_after: Duration) -> Self {
@@ -200,7 +209,7 @@ impl Refusal {
             StoreError::TooLarge { .. } => Self::new(Code::TooLarge, error.to_string()),
             StoreError::Rejected(reason) => {
                 tracing::error!(reason, "the broker refused a message of ours");
-                Self::new(Code::Internal, "the broker refused it")
+                Self::internal("the broker refused it")
             }
         }
     }
@@ -216,7 +225,7 @@ impl Refusal {
             KvError::Full(_) => Self::unavailable("the mesh is full; it was not done", retry_after),
             KvError::NoBucket(_) | KvError::TooLarge { .. } | KvError::Rejected(_) => {
                 tracing::error!(%error, "a bucket refused us");
-                Self::new(Code::Internal, "the broker refused it")
+                Self::internal("the broker refused it")
             }
         }
     }

@@ -62,7 +62,7 @@ impl pushmesh_boot::Service for Service {
         let stop = CancellationToken::new();
         let gifts = context.bus.dedicated("gifts").await?;
         let (till, cashier) = till(gifts, config.gifts_waiting_max, config.gift_batch_max, Arc::clone(&metrics));
-        let tally = Tally::new(Likes::new(context.membership.epoch(), config.like_rooms_max));
+        let tally = Tally::new(Likes::new(context.membership.epoch(), config.like_rooms_max, config.likes_tick));
         let teller = Teller {
             bus: context.bus.clone(),
             partitions: context.mesh.partitions,

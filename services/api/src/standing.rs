@@ -120,7 +120,7 @@ impl Standing {
             Some(until) => Err(Refusal {
                 field: Some("from".into()),
                 until: Some(until),
-                ..Refusal::new(Code::Muted, "the user is muted")
+                ..Refusal::new(Code::Muted, format!("{user} is muted for another {} s", (until - now).div_ceil(1000)))
             }),
         }
     }
@@ -319,6 +319,7 @@ mod tests {
         assert_eq!(standing.muted(&room(), &user("troll"), 1), Some(50));
         let refused = standing.lets_speak(&room(), &user("troll"), 1).unwrap_err();
         assert_eq!((refused.code, refused.until), (Code::Muted, Some(50)));
+        assert_eq!(refused.message, "troll is muted for another 1 s");
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub mod backlog;
 pub mod close;
 pub mod config;
 pub mod elsewhere;
+#[cfg(feature = "bench-floor")]
+pub mod floor;
 pub mod framing;
 pub mod lane;
 pub mod limit;

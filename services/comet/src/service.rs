@@ -35,6 +35,7 @@ use crate::{
         rooms::{Rooms, join::Joiner, table::Table},
         session::{self, SessionWriter},
         status::{self, StatusTeller, Statuses},
+        whereabouts::Whereabouts,
     },
     shard::{
         self, Setup,
@@ -67,6 +68,9 @@ impl pushmesh_boot::Service for Service {
         let limits = &config.limits;
         let sessions = ctx.bus.bucket(&Bucket::SESSIONS).await.context("bucket sess")?;
         let inbox = ctx.bus.subscribe(Subject::comet(&ctx.instance).into()).await.context("subscribe to the inbox")?;
+
+        let whereabouts = ctx.bus.subscribe(Subject::comet_rooms(&ctx.instance).into()).await;
+        let whereabouts = whereabouts.context("subscribe to the questions for rooms")?;
 
         let count = if config.shards > 0 { config.shards } else { cores() };
         let statuses = ctx.bus.subscribe(Filter::comet_statuses()).await.context("subscribe to the comets' status")?;
@@ -138,6 +142,7 @@ impl pushmesh_boot::Service for Service {
             ctx.spawn_own("deliver", deliver::run(inbox, shards.clone(), outlets.acks.clone())),
             ctx.spawn_own("reput", reput.run()),
             ctx.spawn_own("rooms", rooms.run(intake.rooms)),
+            ctx.spawn_own("whereabouts", Whereabouts { bus: ctx.bus.clone(), shards: shards.clone() }.run(whereabouts)),
             ctx.spawn_own("statuses", status::hear(statuses, heard)),
         ];
         let outbound = vec![
@@ -148,6 +153,11 @@ impl pushmesh_boot::Service for Service {
             ctx.spawn_own("reports", reporting),
         ];
 
+        #[cfg(feature = "bench-floor")]
+        if let Some((address, floor)) = crate::floor::open(&shards).await.context("the bench's door")? {
+            inbound.push(ctx.spawn_own("floor", floor));
+            ctx.announce("floor", address);
+        }
         let websocket = socket::listeners(config.websocket, count, &config.socket)
             .with_context(|| format!("service.websocket: listen on {}", config.websocket))?;
         let tcp = socket::listeners(config.tcp, count, &config.socket)

@@ -299,7 +299,8 @@ impl Tools {
                     at: note.at,
                 })
                 .await;
-                Done::Aside
+                // It has had its tries: asked for again by every later owner, it would be a dead letter each time.
+                Done::Level { room, user, level }
             }
         }
     }

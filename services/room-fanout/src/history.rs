@@ -65,11 +65,11 @@ async fn read_chain<T: DeserializeOwned>(
     // Asked after the reading: what has gone from the stream by now may have been missing already.
     let first = bus.stream_state(&stream).await?.first;
     let reached = history.messages.last().map_or(span.after, |last| last.sequence);
-    let is_cut = history.pending > 0 && reached < span.upto;
-    let complete = !is_cut && first <= span.after + 1;
+    // The span's end was told: it was there. Too much lies before it, or it is gone, or a replica lags for long.
+    let to_end = reached >= span.upto;
     let until = |message: &StreamMessage| message.sequence <= span.upto;
     let messages = history.messages.into_iter().take_while(until);
     // What nobody can read was passed over by the owner too.
     let read = |message: StreamMessage| Some((message.sequence, wire::decode(&message.payload).ok()?));
-    Ok(Some(PastOf { span, messages: messages.filter_map(read).collect(), complete }))
+    Ok(Some(PastOf { span, messages: messages.filter_map(read).collect(), to_end, first }))
 }

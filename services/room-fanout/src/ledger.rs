@@ -7,7 +7,7 @@ use bytes::Bytes;
 use pushmesh_bus::{Bus, Entry, Kv, KvError};
 use pushmesh_membership::Lease;
 use pushmesh_protocol::{
-    Partition, RoomId,
+    RoomId,
     message::Epoch,
     name::{Bucket, Key, KeyFilter},
 };
@@ -38,21 +38,26 @@ impl Ledger {
         Ok(Self { kv: bus.bucket(&Bucket::LEDGER).await?, lease })
     }
 
-    /// All records of the partition. The checkpoint first: what is written meanwhile by an owner that does not know its end
-    /// is then at most newer than the checkpoint says.
-    pub async fn load(&self) -> Result<Vec<Entry>, KvError> {
-        let partition = self.lease.partition();
-        let checkpoint = self.kv.get(&Key::checkpoint(partition)).await?;
-        let mut entries: Vec<Entry> = checkpoint.into_iter().collect();
-        entries.extend(self.kv.entries(KeyFilter::room_snapshots_of(partition)).await?);
-        entries.extend(self.kv.entries(KeyFilter::ledger_rows_of(partition)).await?);
-        Ok(entries)
+    /// To be read before the others: what is written meanwhile by an owner that does not know its end is then at most newer
+    /// than the checkpoint says.
+    pub async fn checkpoint(&self) -> Result<Option<Entry>, KvError> {
+        self.kv.get(&Key::checkpoint(self.lease.partition())).await
+    }
+
+    /// Every room's own record: a small one for each room that ever was. Rows are read of those rooms that need them.
+    pub async fn rooms(&self) -> Result<Vec<Entry>, KvError> {
+        self.kv.entries(KeyFilter::room_snapshots_of(self.lease.partition())).await
+    }
+
+    /// What is given in one room.
+    pub async fn rows(&self, room: &RoomId) -> Result<Vec<Entry>, KvError> {
+        self.kv.entries(KeyFilter::ledger_rows_in(self.lease.partition(), room)).await
     }
 
     /// A sleeping room's records.
-    pub async fn load_room(&self, partition: Partition, room: &RoomId) -> Result<Vec<Entry>, KvError> {
-        let mut entries = self.kv.entries(KeyFilter::ledger_rows_in(partition, room)).await?;
-        entries.extend(self.kv.get(&Key::room_snapshot(partition, room)).await?);
+    pub async fn load_room(&self, room: &RoomId) -> Result<Vec<Entry>, KvError> {
+        let mut entries = self.rows(room).await?;
+        entries.extend(self.kv.get(&Key::room_snapshot(self.lease.partition(), room)).await?);
         Ok(entries)
     }
 

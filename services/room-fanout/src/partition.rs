@@ -1,15 +1,18 @@
 //! One partition, for as long as its lease is ours: what a take-over needs, and how it ends.
 //!
-//! A take-over goes in this order: questions and counts (from now on they come here), the streams' state, the records of
-//! `ledger`, what stands in `rooms` and `mutes`; then the streams are followed from the checkpoint.
+//! A take-over goes in this order: questions and counts (from now on they come here), the checkpoint, the streams' state, the
+//! other records of `ledger`, what stands in `rooms` and `mutes`; then the streams are followed from the checkpoint. Of the
+//! records it reads one small one for each room that ever was, and rows of the rooms that are not asleep: what it costs
+//! follows from the rooms of these minutes, not from all that was ever given.
 
 use std::{sync::Arc, time::Duration};
 
-use pushmesh_bus::{Bus, ConsumeError, KvError, StreamState, SubscribeError};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use pushmesh_bus::{Bus, ConsumeError, Entry, KvError, SubscribeError};
 use pushmesh_membership::{Lease, Membership, PartitionWork};
 use pushmesh_protocol::{
-    Token,
-    name::{Filter, Stream, Subject},
+    RoomId, Token,
+    name::{Filter, Key, Stream, Subject},
     wire::WireError,
 };
 use tokio::time::Instant;
@@ -20,9 +23,10 @@ use crate::{
     config::Config,
     effects::{Effects, Tools},
     failing::Failing,
-    ledger::Ledger,
+    ledger::{Ledger, Written},
+    lost,
     metrics::{Holding, Metrics},
-    room::{Owner, Rooms},
+    room::{Begin, Owner, Rooms},
     serving::{End, Serving},
     sources::{Sources, Streams},
     standing::{Known, Standing},
@@ -30,6 +34,8 @@ use crate::{
 
 /// Between two tries to take a partition.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// Rooms whose rows are read at a time.
+const ROOMS_AT_ONCE: usize = 32;
 
 /// What membership runs for each partition that is ours.
 pub struct Work {
@@ -58,6 +64,8 @@ pub enum TakeError {
     /// Without it the sums would be wrong: nobody may own the partition until it is repaired or removed.
     #[error("record {key} of the bucket ledger can't be read: {error}")]
     Record { key: String, error: WireError },
+    #[error("the checkpoint was not written")]
+    Unwritten,
     #[error("the service ends")]
     Ending,
 }
@@ -74,6 +82,7 @@ impl PartitionWork for Work {
         };
         match serving.run(begun).await {
             End::Released | End::Lost => {}
+            End::Anew => tracing::warn!(%partition, "a stream begins anew: the partition is given back"),
             End::Broken(why) => tracing::warn!(%partition, why, "a partition is given back"),
         }
     }
@@ -100,18 +109,14 @@ impl Work {
         let partition = lease.partition();
         let asks = self.bus.subscribe(Filter::from(Subject::room_ask(partition))).await?;
         let presence = self.bus.subscribe(Filter::from(Subject::room_presence(partition))).await?;
-        let (owner, low) = self.owner(lease).await?;
         let ledger = Ledger::open(&self.bus, lease.clone()).await?;
         let clock = Clock::start();
-        let mut rooms = Rooms::new(self.config.limits(), owner);
-        for entry in ledger.load().await? {
-            let restored = rooms.restore(&entry.key, &entry.value, entry.revision, clock.now());
-            restored.map_err(|error| TakeError::Record { key: entry.key, error })?;
-        }
+        let (mut rooms, low_last) = self.begin(lease, &ledger, &clock).await?;
+        self.load(&mut rooms, &ledger, &clock).await?;
         let mut standing = self.standing.of(partition).await;
         let first = standing.recv().await.ok_or(TakeError::Ending)?;
         let mut from = rooms.restored(clock.now());
-        if low.last < from.likes.max(from.notes) {
+        if low_last < from.likes.max(from.notes) {
             tracing::warn!(%partition, "ROOM_LOW holds less than it did: it is read from its beginning");
             rooms.low_began_again();
             (from.likes, from.notes) = (0, 0);
@@ -149,20 +154,63 @@ impl Work {
         Ok(serving)
     }
 
-    /// The streams as they are: made anew, they count anew. And how far ROOM_LOW goes.
-    async fn owner(&self, lease: &Lease) -> Result<(Owner, StreamState), ConsumeError> {
+    /// The rooms with the checkpoint and nothing else, and how far ROOM_LOW goes. The streams are asked after the checkpoint
+    /// was read: it can't have applied what they don't hold, unless they have lost their end.
+    async fn begin(&self, lease: &Lease, ledger: &Ledger, clock: &Clock) -> Result<(Rooms, u64), TakeError> {
+        let partition = lease.partition();
+        let checkpoint = ledger.checkpoint().await?;
         let (high, normal, low) = tokio::try_join!(
             self.streams.stream_state(&Stream::ROOM_HIGH),
             self.streams.stream_state(&Stream::ROOM_NORMAL),
             self.streams.stream_state(&Stream::ROOM_LOW),
         )?;
-        let owner = Owner {
-            partition: lease.partition(),
-            lease: lease.epoch(),
-            // One number that grows when either is made anew.
-            streams: high.created.max(normal.created),
-            low: low.created,
+        let unreadable = |error| TakeError::Record { key: Key::checkpoint(partition).to_string(), error };
+        // One number that grows when either is made anew.
+        let created = high.created.max(normal.created);
+        let mut begin = Begin::of(checkpoint.as_ref().map(|entry| &entry.value[..]), created).map_err(unreadable)?;
+        let has_lost_end = begin.is_ahead(high.last, normal.last);
+        if has_lost_end {
+            let (gifts, chats, events) = lost::ends(&self.streams, partition, &begin.applied).await?;
+            tracing::error!(
+                %partition, applied = ?begin.applied, high = high.last, normal = normal.last, gifts, chats, events,
+                "a stream has lost its end: sums stay, clients are told of a gap, and what comes new is applied"
+            );
+            self.metrics.missing.increment(1);
+            begin.lost_end(gifts, chats, events);
+        }
+        let owner = Owner { partition, lease: lease.epoch(), streams: begin.streams, low: low.created };
+        let mut rooms = Rooms::with_ends(self.config.limits(), owner, begin.ends);
+        if let Some(entry) = checkpoint {
+            rooms.restore(&entry.key, &entry.value, entry.revision, clock.now()).map_err(unreadable)?;
+        }
+        if has_lost_end {
+            // Before any record says so: the next owner must know of this epoch.
+            let Written::Revisions(revisions) = ledger.write(vec![rooms.checkpoint()]).await else {
+                return Err(TakeError::Unwritten);
+            };
+            rooms.checkpoint_written(Some(revisions.first().copied().flatten().ok_or(TakeError::Unwritten)?));
+        }
+        Ok((rooms, low.last))
+    }
+
+    /// Every room's own record, and the rows of those that are not asleep.
+    async fn load(&self, rooms: &mut Rooms, ledger: &Ledger, clock: &Clock) -> Result<(), TakeError> {
+        let take = |rooms: &mut Rooms, entries: Vec<Entry>| {
+            entries.into_iter().try_for_each(|entry| {
+                let restored = rooms.restore(&entry.key, &entry.value, entry.revision, clock.now());
+                restored.map_err(|error| TakeError::Record { key: entry.key, error })
+            })
         };
-        Ok((owner, low))
+        take(rooms, ledger.rooms().await?)?;
+        let awake = rooms.records_taken(clock.now());
+        let rows = |room: RoomId| {
+            let ledger = ledger.clone();
+            async move { ledger.rows(&room).await }
+        };
+        let mut reading = stream::iter(awake.into_iter().map(rows)).buffer_unordered(ROOMS_AT_ONCE);
+        while let Some(rows) = reading.try_next().await? {
+            take(rooms, rows)?;
+        }
+        Ok(())
     }
 }

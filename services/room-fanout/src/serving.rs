@@ -69,6 +69,8 @@ pub struct Serving {
 pub enum End {
     Released,
     Lost,
+    /// A stream is another one, or has lost its end: what is known is written, and all begins again from what is stored.
+    Anew,
     /// It can't go on as it is, though the lease is held.
     Broken(&'static str),
 }
@@ -87,6 +89,11 @@ impl Serving {
     pub async fn run(mut self, begun: Instant) -> End {
         match self.serve(begun).await {
             Ok(()) => self.hand_over().await,
+            // What is applied and not written stands in no stream any more.
+            Err(End::Anew) => match self.hand_over().await {
+                End::Released => End::Anew,
+                end => end,
+            },
             Err(end) => end,
         }
     }
@@ -166,7 +173,7 @@ impl Serving {
                 self.reached[source as usize] = Some(sequence);
                 Ok(())
             }
-            Arrived::Stream(_, FollowEvent::Anew) => Err(End::Broken("a stream begins anew")),
+            Arrived::Stream(_, FollowEvent::Anew) => Err(End::Anew),
             Arrived::Ask(message) => self.ask(message).await,
             Arrived::Presence(message) => self.presence(message).await,
             Arrived::Told(told) => self.hear(told).await,
@@ -176,7 +183,7 @@ impl Serving {
 
     /// Of ROOM_LOW only the last message of each subject stays: what is gone from there was replaced, or told long ago.
     fn missing(&self, source: Source, after: u64, first: u64) {
-        if matches!(source, Source::Gifts | Source::Chats | Source::Events) {
+        if is_log(source) {
             self.work.metrics.missing.increment(1);
             let partition = self.partition;
             tracing::error!(%partition, ?source, after, first, "a stream may have lost what was to be replayed");
@@ -185,6 +192,7 @@ impl Serving {
 
     async fn message(&mut self, source: Source, message: StreamMessage) -> Result<(), End> {
         self.reached[source as usize] = None;
+        self.rooms.stored_at(source, message.at);
         let place = (self.partition, source, message.sequence);
         if self.work.failing.is_given_up(&place) {
             let detail = "its application failed three times".to_owned();
@@ -280,7 +288,7 @@ impl Serving {
             let loaded = tokio::select! {
                 biased;
                 () = self.lease.lost() => return Err(End::Lost),
-                loaded = self.ledger.load_room(self.partition, room) => loaded,
+                loaded = self.ledger.load_room(room) => loaded,
             };
             match loaded {
                 Ok(entries) => {
@@ -334,4 +342,9 @@ impl Serving {
         self.work.metrics.told(batch, published.is_ok());
         Ok(())
     }
+}
+
+/// ROOM_LOW holds the last message of each subject, and may be lost.
+fn is_log(source: Source) -> bool {
+    matches!(source, Source::Gifts | Source::Chats | Source::Events)
 }

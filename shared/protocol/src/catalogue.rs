@@ -117,6 +117,13 @@ pub const CATALOGUE: &[Entry] = &[
         consumers: &["ack-retry", "comet", ANY_PUSH, "api"],
     },
     Entry {
+        template: "<p>.<user>.<conn>.login",
+        shape: Shape::Bucket("sess"),
+        payload: "SessionLogin",
+        producers: &["ack-retry"],
+        consumers: &["ack-retry", ANY_PUSH],
+    },
+    Entry {
         template: "used.<p>.<user>.<sid>",
         shape: Shape::Bucket("sess"),
         payload: "raw",
@@ -227,6 +234,13 @@ pub const CATALOGUE: &[Entry] = &[
         payload: "CometStatus",
         producers: &["comet"],
         consumers: &["api", "comet"],
+    },
+    Entry {
+        template: "pm.v1.comet.rooms.<comet>",
+        shape: Shape::Request,
+        payload: "CometRoomsAsk",
+        producers: &["api"],
+        consumers: &["comet"],
     },
     Entry {
         template: "pm.v1.app.<name>",

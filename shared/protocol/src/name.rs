@@ -11,7 +11,8 @@ use std::{borrow::Cow, fmt};
 pub use message_id::MessageId;
 
 use crate::{
-    id::{CallId, ConnId, GiftKey, Instance, Kind, PushId, RoomId, Token, Unit, UserId},
+    gift_key::GiftKey,
+    id::{CallId, ConnId, Instance, Kind, PushId, RoomId, Token, Unit, UserId},
     message::{DeadReason, Epoch},
     partition::Partition,
 };
@@ -167,6 +168,11 @@ impl Subject {
     /// How full a comet is.
     pub fn comet_status(comet: &Instance) -> Self {
         Self(format!("pm.v1.comet.status.{comet}").into())
+    }
+
+    /// The question in which rooms connections of a comet are.
+    pub fn comet_rooms(comet: &Instance) -> Self {
+        Self(format!("pm.v1.comet.rooms.{comet}").into())
     }
 
     /// A reply subject below a connection's own inbox.
@@ -348,6 +354,11 @@ impl Key {
         Self(format!("{partition}.{user}.{conn}").into())
     }
 
+    /// What has become of the login that a session began with.
+    pub fn session_login(partition: Partition, user: &UserId, conn: &ConnId) -> Self {
+        Self(format!("{partition}.{user}.{conn}.login").into())
+    }
+
     /// A token's `sid` that has begun a login.
     pub fn used_sid(partition: Partition, user: &UserId, sid: &Token) -> Self {
         Self(format!("used.{partition}.{user}.{sid}").into())
@@ -412,7 +423,7 @@ impl KeyFilter {
         Self(">".into())
     }
 
-    /// All sessions, or all pending pushes, of a partition.
+    /// All sessions with what stands beside them, or all pending pushes, of a partition.
     pub fn of_partition(partition: Partition) -> Self {
         Self(format!("{partition}.>").into())
     }

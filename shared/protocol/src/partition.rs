@@ -4,7 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{GiftKey, RoomId, UserId};
+use crate::{
+    gift_key::GiftKey,
+    id::{RoomId, UserId},
+};
 
 /// Most partitions a mesh may be provisioned with.
 pub const PARTITIONS_MAX: u16 = 1024;

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     frame::{Joined, Ranked, Role, RoomPosition, RoomState},
-    id::{GiftKey, Instance, RoomId, Token, UserId},
+    gift_key::GiftKey,
+    id::{ConnId, Instance, RoomId, Token, UserId},
     message::{Epoch, Millis},
     partition::{Partition, fnv1a32},
     payload::Payload,
@@ -218,8 +219,17 @@ pub enum RoomOrder {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum RoomAsk {
     Join(JoinAsk),
-    Info { room: RoomId },
-    Ranking { room: RoomId, places: u16 },
+    Info {
+        room: RoomId,
+    },
+    Ranking {
+        room: RoomId,
+        places: u16,
+    },
+    /// Which lines of its chat lie in the stream and were told to nobody.
+    Skipped {
+        room: RoomId,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -242,6 +252,10 @@ pub enum RoomAnswer {
     Closed,
     /// Not now: a take-over is going on.
     NotReady,
+    /// Offsets of the chain high: the newest 256.
+    Skipped {
+        offsets: Vec<u64>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -302,6 +316,18 @@ pub struct RoomCount {
     /// Who came and went since the last report, where the comet tells it: small rooms only.
     pub came: Vec<UserId>,
     pub went: Vec<UserId>,
+}
+
+/// `pm.v1.comet.rooms.<comet>`: in which rooms connections are; answered by their comet with a [`CometRooms`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CometRoomsAsk {
+    pub connections: Vec<ConnId>,
+}
+
+/// Where one of them is, or is about to be; one that is gone is nowhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CometRooms {
+    pub rooms: Vec<RoomId>,
 }
 
 /// `pm.v1.comet.status.<comet>`: every second.

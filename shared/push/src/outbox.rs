@@ -234,7 +234,7 @@ mod tests {
     fn ended(login: &str) -> (PushOrder, Span) {
         let (user, login_id) = (UserId::new("u").unwrap(), LoginId::new(login).unwrap());
         let kind = Kind::new("group").unwrap();
-        (PushOrder::LoginEnded(LoginEnded { user, login_id, kind, at: 0 }), Span::none())
+        (PushOrder::LoginEnded(LoginEnded { user, login_id, kind, at: 0, by: None }), Span::none())
     }
 
     fn deliver(login: &str) -> (PushOrder, Span) {

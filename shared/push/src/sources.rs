@@ -4,7 +4,7 @@ use bytes::Bytes;
 use pushmesh_bus::{Entry, KvEvent, KvWatch, StreamEvent, StreamWatch, Subscription};
 use pushmesh_protocol::{
     Partition, UserId,
-    message::{Membership, Session},
+    message::{Membership, Session, SessionLogin},
     name::{Filter, KeyFilter, Stream, Subject, parse},
     wire,
 };
@@ -42,13 +42,8 @@ impl Sources {
 /// `None` for what nobody can read: counted and skipped.
 pub(crate) fn session_news(event: KvEvent, metrics: &Metrics) -> Option<SessionNews> {
     let news = match event {
-        KvEvent::Put(Entry { key, value, .. }) => parse::session(&key)
-            .zip(wire::decode::<Session>(&value).ok())
-            .map(|((_, user, conn), session)| SessionNews::Put { user, conn, session })
-            .ok_or(key),
-        KvEvent::Gone { key, .. } => {
-            parse::session(&key).map(|(_, user, conn)| SessionNews::Gone { user, conn }).ok_or(key)
-        }
+        KvEvent::Put(Entry { key, value, .. }) => session_put(&key, &value).ok_or(key),
+        KvEvent::Gone { key, .. } => session_gone(&key).ok_or(key),
         KvEvent::Current => Ok(SessionNews::Current),
         KvEvent::Restarted => Ok(SessionNews::Restarted),
     };
@@ -57,6 +52,21 @@ pub(crate) fn session_news(event: KvEvent, metrics: &Metrics) -> Option<SessionN
         tracing::warn!(key, "a session that nobody can read is skipped");
     })
     .ok()
+}
+
+fn session_put(key: &str, value: &Bytes) -> Option<SessionNews> {
+    if let Some((_, user, conn)) = parse::session(key) {
+        return Some(SessionNews::Put { user, conn, session: wire::decode::<Session>(value).ok()? });
+    }
+    let (_, user, conn) = parse::session_login(key)?;
+    Some(SessionNews::Stands { user, conn, login: wire::decode::<SessionLogin>(value).ok()? })
+}
+
+fn session_gone(key: &str) -> Option<SessionNews> {
+    if let Some((_, user, conn)) = parse::session(key) {
+        return Some(SessionNews::Gone { user, conn });
+    }
+    parse::session_login(key).map(|(_, user, conn)| SessionNews::StandsNoMore { user, conn })
 }
 
 /// `None` for what nobody can read: counted and skipped.

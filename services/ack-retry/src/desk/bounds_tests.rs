@@ -69,7 +69,7 @@ fn end_of_a_login_with(pushes: usize) -> Duration {
             }
         }
     }
-    let order = PushOrder::LoginEnded(LoginEnded { user, login_id, kind: kind(), at: now });
+    let order = PushOrder::LoginEnded(LoginEnded { user, login_id, kind: kind(), at: now, by: None });
     let begun = Instant::now();
     desk.apply(Event::Order { sequence: pushes as u64, order, stored_at: now, delivered_before: false }, now);
     let took = begun.elapsed();

@@ -126,7 +126,13 @@ impl Desk {
                 }
             }
             Done::Reported { session, answer } => self.reported(session, answer, now),
-            Done::SessionPurged => {}
+            Done::SessionPurged { session, revision, purged } => {
+                if !purged {
+                    self.not_purged(session, revision);
+                }
+            }
+            Done::LoginKept { user, conn, written } => self.login_kept(&user, &conn, written),
+            Done::LoginPurged { user, conn, revision } => self.login_purged(&user, &conn, revision),
         }
     }
 

@@ -7,7 +7,7 @@ use pushmesh_protocol::{
     message::{AtEnd, Body, Millis, Pending, PendingState, PushOrder, Target},
 };
 
-use crate::{settled::Settled, slab::Id, wheel::TimerId};
+use crate::{logins::Ended, settled::Settled, slab::Id, wheel::TimerId};
 
 /// Most logins remembered as having had their tries.
 pub const LOGINS_MAX: usize = 32;
@@ -54,6 +54,8 @@ pub struct User {
     /// Those of them in the inbox that have not ended.
     pub inbox: BTreeSet<(u64, Id)>,
     pub settled: Settled,
+    /// Logins that ended by a record.
+    pub ended: Ended,
     pub touched: Millis,
 }
 

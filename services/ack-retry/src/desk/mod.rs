@@ -14,6 +14,11 @@ mod bounds_tests;
 mod ending;
 mod entry;
 mod fact;
+mod logins;
+#[cfg(test)]
+mod logins_properties;
+#[cfg(test)]
+mod logins_tests;
 mod orders;
 mod presence;
 #[cfg(test)]
@@ -35,14 +40,17 @@ use std::{
 pub use entry::Outcome;
 use entry::{Entry, User};
 pub use fact::Fact;
+pub use logins::Written;
 use pushmesh_protocol::{
     ConnId, Instance, LoginId, Partition, PushId, Token, UserId,
     message::{
         AckOutcome, CometItem, DeadReason, Epoch, LoginAnswer, LoginReport, Millis, Pending, PushOrder, Session,
+        SessionLogin,
     },
 };
 
 use crate::{
+    logins::Logins,
     sessions::{Known, Sessions},
     slab::{Id, Slab},
     wheel::Wheel,
@@ -114,6 +122,19 @@ pub enum Event {
         user: UserId,
         conn: ConnId,
     },
+    /// What became of the login that a session began with was put beside it.
+    LoginStands {
+        user: UserId,
+        conn: ConnId,
+        login: SessionLogin,
+        revision: u64,
+    },
+    /// That key is gone.
+    LoginGone {
+        user: UserId,
+        conn: ConnId,
+        revision: u64,
+    },
     /// The watch of sessions begins anew with a full snapshot.
     SessionsRestarted,
     /// The snapshot is complete.
@@ -153,19 +174,50 @@ pub enum Effect {
     Bury { push: Id, id: PushId, user: UserId, order: Box<PushOrder>, reason: DeadReason, detail: String },
     /// Report the end of a session's login.
     Report { session: Id, report: Box<LoginReport> },
-    /// Purge a session's key.
-    PurgeSession { user: UserId, conn: ConnId },
+    /// Purge a session's key, as it stood at this revision.
+    PurgeSession { session: Id, user: UserId, conn: ConnId, revision: u64 },
+    /// Write what became of a session's login beside it.
+    KeepLogin { user: UserId, conn: ConnId, written: Written },
+    /// Purge such a key, as it stood at this revision.
+    PurgeLogin { user: UserId, conn: ConnId, revision: u64 },
 }
 
 /// An effect that succeeded.
 #[derive(Debug)]
 pub enum Done {
-    Kept { push: Id },
-    Forgotten { hold: Option<u64> },
-    Fetched { push: Id, pending: Option<Box<Pending>> },
-    Buried { push: Id },
-    Reported { session: Id, answer: LoginAnswer },
-    SessionPurged,
+    Kept {
+        push: Id,
+    },
+    Forgotten {
+        hold: Option<u64>,
+    },
+    Fetched {
+        push: Id,
+        pending: Option<Box<Pending>>,
+    },
+    Buried {
+        push: Id,
+    },
+    Reported {
+        session: Id,
+        answer: LoginAnswer,
+    },
+    /// `false`: the key had been put again.
+    SessionPurged {
+        session: Id,
+        revision: u64,
+        purged: bool,
+    },
+    LoginKept {
+        user: UserId,
+        conn: ConnId,
+        written: Written,
+    },
+    LoginPurged {
+        user: UserId,
+        conn: ConnId,
+        revision: u64,
+    },
 }
 
 /// What a timer is for.
@@ -208,6 +260,9 @@ pub struct Desk {
     by_id: HashMap<PushId, Id>,
     users: HashMap<UserId, User>,
     sessions: Sessions,
+    /// All of them, and what stands beside them: false while a snapshot is read.
+    sessions_known: bool,
+    logins: Logins,
     /// Messages of PUSH whose acknowledgement waits for purges.
     holds: HashMap<u64, Hold>,
     /// The newest epoch seen of each service that makes pushes.
@@ -238,6 +293,8 @@ impl Desk {
             by_id: HashMap::new(),
             users: HashMap::new(),
             sessions: Sessions::default(),
+            sessions_known: false,
+            logins: Logins::default(),
             holds: HashMap::new(),
             sources: HashMap::new(),
             load: Load::default(),
@@ -256,19 +313,20 @@ impl Desk {
             Event::Ready => self.become_ready(now),
             Event::Answer { user, conn, push, outcome } => self.answer(&user, &conn, push, outcome, now),
             Event::Session { user, conn, session, revision } => {
-                let change = self.sessions.put(user, conn, session, revision, now);
-                self.changed(change, now);
+                self.session_put(user, conn, session, revision, now);
             }
             Event::SessionGone { user, conn } => {
                 let known = self.sessions.remove(&user, &conn);
                 self.session_ended(known, now);
             }
-            Event::SessionsRestarted => self.sessions.restart(),
-            Event::SessionsCurrent => {
-                for known in self.sessions.caught_up() {
-                    self.session_ended(Some(known), now);
-                }
+            Event::LoginStands { user, conn, login, revision } => self.login_stands(&user, &conn, login, revision),
+            Event::LoginGone { user, conn, revision } => self.login_gone(&user, &conn, revision),
+            Event::SessionsRestarted => {
+                self.sessions_known = false;
+                self.sessions.restart();
+                self.logins.restart();
             }
+            Event::SessionsCurrent => self.sessions_current(now),
             Event::Comets(comets) => {
                 for change in self.sessions.set_comets(comets, now) {
                     self.changed(Some(change), now);
@@ -333,6 +391,7 @@ impl Desk {
             self.note_reconnect_since_last(id);
             self.step(id, now);
         }
+        self.step_all_logins();
     }
 
     // While the broker is away nothing is sent, and the time does not count: an acknowledgement could not have come.

@@ -138,6 +138,9 @@ impl Desk {
                 self.settle(id, Outcome::Expired, Some(sequence), now);
             }
         }
+        if let Some(by) = &ended.by {
+            self.ended_by(&ended.user, &ended.login_id, by, sequence, now);
+        }
         self.release(sequence);
     }
 

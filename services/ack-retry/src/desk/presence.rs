@@ -1,9 +1,9 @@
 //! Sessions that come, go, and take over from each other.
 
 use pushmesh_protocol::{
-    UserId,
+    ConnId, UserId,
     frame::{Kick, KickReason},
-    message::{CometItem, CometOrder, LoginAnswer, LoginReport, Millis, OfflineCause, ReportedEvent},
+    message::{CometItem, CometOrder, LoginAnswer, LoginReport, Millis, OfflineCause, ReportedEvent, Session},
 };
 
 use super::{Action, Desk, Effect, Fact, Timer, User, millis};
@@ -16,6 +16,54 @@ use crate::{
 const REPORT_AGAIN: Millis = 1_000;
 
 impl Desk {
+    pub(super) fn session_put(&mut self, user: UserId, conn: ConnId, session: Session, revision: u64, now: Millis) {
+        let change = self.sessions.put(user.clone(), conn.clone(), session, revision, now);
+        self.changed(change, now);
+        if let Some(id) = self.sessions.find(&user, &conn) {
+            self.put_again(id);
+        }
+        self.step_logins(&user);
+    }
+
+    /// A snapshot is complete: what it did not mention is gone.
+    pub(super) fn sessions_current(&mut self, now: Millis) {
+        self.sessions_known = true;
+        self.logins.caught_up();
+        for known in self.sessions.caught_up() {
+            self.session_ended(Some(known), now);
+        }
+        self.step_all_logins();
+    }
+
+    fn purge_session(&mut self, id: Id) {
+        let Some(known) = self.sessions.get_mut(id).filter(|known| known.purging.is_none()) else { return };
+        let revision = known.revision();
+        known.purging = Some(revision);
+        let (user, conn) = (known.user.clone(), known.conn.clone());
+        self.effect(Effect::PurgeSession { session: id, user, conn, revision });
+    }
+
+    /// A session's key was not purged: it has been put since. How it stands then the watch tells, or has told.
+    pub(super) fn not_purged(&mut self, id: Id, revision: u64) {
+        let Some(known) = self.sessions.get_mut(id) else { return };
+        (known.purging, known.ending) = (None, false);
+        if known.revision() > revision {
+            self.put_again(id);
+        }
+    }
+
+    // One that is over all the same ends as it stands now.
+    fn put_again(&mut self, id: Id) {
+        let Some(known) = self.sessions.get(id).filter(|known| known.purging.is_none() && !known.ending) else {
+            return;
+        };
+        if known.kicked {
+            self.purge_session(id);
+        } else if !known.is_live() && known.timer.is_none() {
+            self.session_absent(id);
+        }
+    }
+
     pub(super) fn changed(&mut self, change: Option<Change>, now: Millis) {
         match change {
             Some(Change::BecameLive(id)) => self.session_live(id, now),
@@ -71,10 +119,10 @@ impl Desk {
                     order: CometOrder::Kick(Kick { reason: KickReason::Replaced }),
                     trace: None,
                 };
-                let (comet, conn) = (known.session.comet.clone(), known.conn.clone());
+                let comet = known.session.comet.clone();
                 self.sessions.kick(older, now);
                 self.out.push(Action::Send { comet, item: Box::new(item) });
-                self.effect(Effect::PurgeSession { user: user.clone(), conn });
+                self.purge_session(older);
                 self.note(Fact::Kicked);
             }
         }
@@ -109,18 +157,19 @@ impl Desk {
         }
         known.ending = true;
         if ends_login {
+            let began = &known.session.login_id;
+            let login = self.users.get(&known.user).map_or(began, |user| user.ended.current(began));
             let report = LoginReport {
                 user: known.user.clone(),
                 device: Some(known.session.device.clone()),
-                login_id: Some(known.session.login_id.clone()),
+                login_id: Some(login.clone()),
                 event: ReportedEvent::Offline(OfflineCause::Timeout),
                 at: *known.reported_at.get_or_insert(now),
                 trace: None,
             };
             self.effect(Effect::Report { session: id, report: Box::new(report) });
         } else {
-            let (user, conn) = (known.user.clone(), known.conn.clone());
-            self.effect(Effect::PurgeSession { user, conn });
+            self.purge_session(id);
         }
     }
 
@@ -129,7 +178,6 @@ impl Desk {
         let Some(known) = self.sessions.get_mut(id) else { return };
         known.ending = false;
         let live = known.is_live();
-        let (user, conn) = (known.user.clone(), known.conn.clone());
         match answer {
             LoginAnswer::Unknown { retry_after_ms, .. } => {
                 if !live {
@@ -145,7 +193,7 @@ impl Desk {
             if let Some(known) = self.sessions.get_mut(id) {
                 known.ending = true;
             }
-            self.effect(Effect::PurgeSession { user, conn });
+            self.purge_session(id);
         }
     }
 
@@ -160,5 +208,6 @@ impl Desk {
         for id in user.push_ids() {
             self.step(id, now);
         }
+        self.step_logins(&known.user);
     }
 }

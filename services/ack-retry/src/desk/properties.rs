@@ -12,20 +12,47 @@ use super::{world::*, *};
 
 #[derive(Debug, Clone)]
 enum Step {
-    Call { user: u8, call: u8, login: u8 },
-    Withdraw { user: u8, call: u8, login: u8 },
-    LoginEnded { user: u8, login: u8 },
-    Message { user: u8, name: u8, at_end: AtEnd },
-    Connect { user: u8, device: u8, login: u8, comet: u8 },
+    Call {
+        user: u8,
+        call: u8,
+        login: u8,
+    },
+    Withdraw {
+        user: u8,
+        call: u8,
+        login: u8,
+    },
+    /// By a record of LOGIN that put another login in its place, or by none.
+    LoginEnded {
+        user: u8,
+        login: u8,
+        by: Option<u8>,
+    },
+    Message {
+        user: u8,
+        name: u8,
+        at_end: AtEnd,
+    },
+    Connect {
+        user: u8,
+        device: u8,
+        login: u8,
+        comet: u8,
+    },
     Leave(usize),
-    Comets { first: bool, second: bool },
+    Comets {
+        first: bool,
+        second: bool,
+    },
     Ack(usize),
     Gone(usize),
     Effect(usize),
     AllEffects,
     Pass(Millis),
     Connected(bool),
-    TakeOver { fate: u64 },
+    TakeOver {
+        fate: u64,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -33,7 +60,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0..2u8, 0..3u8, 0..3u8).prop_map(|(user, call, login)| Step::Call { user, call, login }),
         2 => (0..2u8, 0..3u8, 0..3u8).prop_map(|(user, call, login)| Step::Withdraw { user, call, login }),
-        1 => (0..2u8, 0..3u8).prop_map(|(user, login)| Step::LoginEnded { user, login }),
+        2 => (0..2u8, 0..3u8, proptest::option::of(0..3u8))
+            .prop_map(|(user, login, by)| Step::LoginEnded { user, login, by }),
         3 => (0..2u8, 0..8u8, at_end).prop_map(|(user, name, at_end)| Step::Message { user, name, at_end }),
         5 => (0..2u8, 0..2u8, 0..3u8, 0..2u8)
             .prop_map(|(user, device, login, comet)| Step::Connect { user, device, login, comet }),
@@ -68,7 +96,10 @@ impl Run {
             Step::Withdraw { user, call, login: l } => {
                 world.withdraw(name(user), device(l), &login(user, l), &format!("c{call}"));
             }
-            Step::LoginEnded { user, login: l } => world.login_ended(name(user), &login(user, l)),
+            Step::LoginEnded { user, login: l, by: next } => {
+                let by = next.map(|next| by(world.sequence, &login(user, next)));
+                world.login_ended_by(name(user), &login(user, l), by);
+            }
             Step::Message { user, name: message, at_end } => {
                 // One message has one policy.
                 let at_end = if message < 3 { AtEnd::Inbox } else { at_end };

@@ -6,8 +6,8 @@ use pushmesh_protocol::{
     CallId, ConnId, DeviceId, Instance, Kind, LoginId, Partition, Payload, PushId, Token, Unit, UserId,
     frame::{Call, Message},
     message::{
-        AckOutcome, AtEnd, Body, CometOrder, Delivery, LoginAnswer, LoginEnded, Pending, Policy, PushOrder, Session,
-        Target, Withdrawal,
+        AckOutcome, AtEnd, Body, CometOrder, Delivery, EndedBy, LoginAnswer, LoginEnded, Pending, Policy, PushOrder,
+        Session, SessionLogin, Successor, Target, Withdrawal,
     },
 };
 
@@ -64,6 +64,8 @@ pub struct World {
     pub delivered: u64,
     pub pending: BTreeMap<(UserId, PushId), Pending>,
     pub sessions: BTreeMap<(UserId, ConnId), (Session, u64)>,
+    /// What stands beside them.
+    pub logins: BTreeMap<(UserId, ConnId), (SessionLogin, u64)>,
     pub revision: u64,
     pub comets: HashMap<Instance, Epoch>,
     pub effects: Vec<Effect>,
@@ -91,6 +93,11 @@ pub fn login(name: &str) -> LoginId {
 pub fn kind() -> Kind {
     Kind::new("group").unwrap()
 }
+/// An `online` of this sequence in LOGIN put another login in its place; no name: an `offline` ended it.
+pub fn by(sequence: u64, successor: &str) -> EndedBy {
+    let successor = (!successor.is_empty()).then(|| Successor { login_id: login(successor), at: sequence });
+    EndedBy { sequence, successor }
+}
 pub fn device(name: &str) -> DeviceId {
     DeviceId::new(name).unwrap()
 }
@@ -112,6 +119,7 @@ impl World {
             delivered: 0,
             pending: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            logins: BTreeMap::new(),
             revision: 0,
             comets,
             effects: Vec::new(),
@@ -129,9 +137,16 @@ impl World {
 
     fn load(&mut self) {
         self.apply(Event::Comets(self.comets.clone()));
-        for ((user, conn), (session, revision)) in self.sessions.clone() {
-            self.apply(Event::Session { user, conn, session, revision });
-        }
+        let sessions = self.sessions.clone().into_iter();
+        let sessions = sessions
+            .map(|((user, conn), (session, revision))| (revision, Event::Session { user, conn, session, revision }));
+        let logins =
+            self.logins.clone().into_iter().map(|((user, conn), (login, revision))| {
+                (revision, Event::LoginStands { user, conn, login, revision })
+            });
+        let mut keys: Vec<_> = sessions.chain(logins).collect();
+        keys.sort_by_key(|(revision, _)| *revision);
+        keys.into_iter().for_each(|(_, event)| self.apply(event));
         self.apply(Event::SessionsCurrent);
         for pending in self.pending.values().cloned().collect::<Vec<_>>() {
             self.apply(Event::Loaded { pending });
@@ -217,10 +232,34 @@ impl World {
                 self.reports.push(*report);
                 Done::Reported { session, answer: LoginAnswer::Accepted { login_id: None } }
             }
-            Effect::PurgeSession { user, conn } => {
-                self.sessions.remove(&(user.clone(), conn.clone()));
-                self.apply(Event::SessionGone { user, conn });
-                Done::SessionPurged
+            Effect::PurgeSession { session, user, conn, revision } => {
+                let key = (user, conn);
+                let purged = self.sessions.get(&key).is_some_and(|(_, stands)| *stands == revision);
+                if purged {
+                    self.purge_session(key);
+                }
+                Done::SessionPurged { session, revision, purged }
+            }
+            Effect::KeepLogin { user, conn, mut written } => {
+                let key = (user.clone(), conn.clone());
+                if self.logins.get(&key).map(|(_, revision)| *revision) == written.over {
+                    self.revision += 1;
+                    let (login, revision) = ((*written.login).clone(), self.revision);
+                    self.logins.insert(key, (login.clone(), revision));
+                    written.revision = Some(revision);
+                    self.apply(Event::LoginStands { user: user.clone(), conn: conn.clone(), login, revision });
+                }
+                Done::LoginKept { user, conn, written }
+            }
+            Effect::PurgeLogin { user, conn, revision } => {
+                let key = (user.clone(), conn.clone());
+                if self.logins.get(&key).is_some_and(|(_, stands)| *stands == revision) {
+                    self.logins.remove(&key);
+                    self.revision += 1;
+                    let revision = self.revision;
+                    self.apply(Event::LoginGone { user: user.clone(), conn: conn.clone(), revision });
+                }
+                Done::LoginPurged { user, conn, revision }
             }
         }
     }
@@ -301,8 +340,27 @@ impl World {
     }
 
     pub fn login_ended(&mut self, who: &str, of_login: &str) {
+        self.login_ended_by(who, of_login, None);
+    }
+
+    pub fn login_ended_by(&mut self, who: &str, of_login: &str, by: Option<EndedBy>) {
         let (user, login_id) = (user(who), login(of_login));
-        self.store(PushOrder::LoginEnded(LoginEnded { user, login_id, kind: kind(), at: self.now }));
+        self.store(PushOrder::LoginEnded(LoginEnded { user, login_id, kind: kind(), at: self.now, by }));
+    }
+
+    /// As the comet does it whose session goes on elsewhere, or that was logged out.
+    pub fn purge_session(&mut self, key: (UserId, ConnId)) {
+        self.sessions.remove(&key);
+        self.apply(Event::SessionGone { user: key.0, conn: key.1 });
+    }
+
+    /// `conn: began→current/sequence` for each session of which something stands.
+    pub fn standing(&self) -> Vec<String> {
+        let line = |((_, conn), (login, _)): (&(UserId, ConnId), &(SessionLogin, u64))| {
+            let current = login.by.current().map_or("-", LoginId::as_str);
+            format!("{conn}: {}→{current}/{}", login.began, login.by.sequence)
+        };
+        self.logins.iter().map(line).collect()
     }
 
     pub fn connect(&mut self, who: &str, of_device: &str, of_login: &str, name: &str, comet: &str) {

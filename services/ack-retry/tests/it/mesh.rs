@@ -18,9 +18,9 @@ use pushmesh_protocol::{
     Unit, UserId,
     frame::{Call, Message},
     message::{
-        AckBatch, AckItem, AckOutcome, AtEnd, Body, CometBatch, CometItem, CometOrder, DeadLetter, Delivery,
+        AckBatch, AckItem, AckOutcome, AtEnd, Body, CometBatch, CometItem, CometOrder, DeadLetter, Delivery, EndedBy,
         LoginAnswer, LoginAnswers, LoginEnded, LoginReport, LoginReports, Millis, Pending, Policy, PushOrder, Session,
-        Target, Withdrawal,
+        SessionLogin, Target, Withdrawal,
     },
     name::{Bucket, Filter, Key, KeyFilter, MessageId, QueueGroup, Stream, Subject},
     topology::{TopologyConfig, topology},
@@ -203,10 +203,27 @@ impl Mesh {
     }
 
     pub async fn login_ended(&self, who: &str, login: &str) {
+        self.login_ended_by(&kind(), who, login, None).await;
+    }
+
+    pub async fn login_ended_by(&self, kind: &Kind, who: &str, login: &str, by: Option<EndedBy>) {
         let login_id = LoginId::new(login).unwrap();
-        let id = MessageId::login_ended(&kind(), &login_id);
-        let order = PushOrder::LoginEnded(LoginEnded { user: user(who), login_id, kind: kind(), at: now() });
-        self.store(Subject::push(partition(who), &user(who)), id, &order).await;
+        let id = MessageId::login_ended(kind, &login_id, by.as_ref());
+        let order = LoginEnded { user: user(who), login_id, kind: kind.clone(), at: now(), by };
+        self.store(Subject::push(partition(who), &user(who)), id, &PushOrder::LoginEnded(order)).await;
+    }
+
+    /// What stands beside a session: the login that it is in, and the revision.
+    pub async fn standing(&self, who: &str, conn: &str) -> Option<(SessionLogin, u64)> {
+        let key = Key::session_login(partition(who), &user(who), &ConnId::new(conn).unwrap());
+        let entry = self.sessions.get(&key).await.unwrap()?;
+        Some((wire::decode(&entry.value).unwrap(), entry.revision))
+    }
+
+    /// As a comet does whose session goes on elsewhere.
+    pub async fn purge_session(&self, who: &str, conn: &str) {
+        let key = Key::session(partition(who), &user(who), &ConnId::new(conn).unwrap());
+        self.sessions.purge(&key).await.unwrap();
     }
 
     pub fn reports(&self) -> Vec<LoginReport> {

@@ -1,4 +1,7 @@
-use pushmesh_protocol::message::{OfflineCause, ReportedEvent};
+use pushmesh_protocol::{
+    Kind, LoginId,
+    message::{EndedBy, OfflineCause, ReportedEvent, Successor},
+};
 use pushmesh_testkit::wait_for;
 
 use crate::mesh::{LONG, Mesh, now};
@@ -64,4 +67,48 @@ async fn a_drain_does_not_wait_for_a_report_that_nobody_answers() {
     ack_retry.term();
     ack_retry.expect_exit(0, LONG).await;
     assert!(mesh.has_session("alice", "a").await, "the next owner reports it");
+}
+
+/// A record of this sequence put `l<sequence>` in a login's place.
+fn by(sequence: u64) -> EndedBy {
+    let login_id = LoginId::new(&format!("l{sequence}")).unwrap();
+    EndedBy { sequence, successor: Some(Successor { login_id, at: now() }) }
+}
+
+async fn stands_by(mesh: &Mesh, conn: &str, sequence: Option<u64>) -> u64 {
+    wait_for("what stands beside the session", LONG, async || {
+        let standing = mesh.standing("alice", conn).await;
+        let stands = standing.as_ref().map(|(login, _)| login.by.sequence);
+        if stands == sequence { Ok(standing.map_or(0, |(_, revision)| revision)) } else { Err(format!("{stands:?}")) }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_became_of_a_login_stands_beside_its_session_from_owner_to_owner() {
+    let mesh = Mesh::start().await;
+    let mut one = mesh.ack_retry("one", &[]).await;
+    let comet = mesh.comet("c1").await;
+    mesh.put_session_since(&comet, "alice", "phone", "l1", "a", now() - 10, None).await;
+    // All kinds say the same: it is written once.
+    for kind in ["group", "discuss", "org"] {
+        mesh.login_ended_by(&Kind::new(kind).unwrap(), "alice", "l1", Some(by(5))).await;
+    }
+    let revision = stands_by(&mesh, "a", Some(5)).await;
+    mesh.no_push_waits().await;
+    assert_eq!(mesh.standing("alice", "a").await.unwrap().1, revision);
+    one.kill();
+    let mut two = mesh.ack_retry("two", &[]).await;
+    mesh.login_ended_by(&Kind::new("group").unwrap(), "alice", "l5", Some(by(9))).await;
+    stands_by(&mesh, "a", Some(9)).await;
+    // Her connection goes on elsewhere while nobody owns the partition.
+    two.term();
+    two.expect_exit(0, LONG).await;
+    mesh.put_session(&comet, "alice", "phone", "l1", "b").await;
+    mesh.purge_session("alice", "a").await;
+    let _three = mesh.ack_retry("three", &[]).await;
+    stands_by(&mesh, "b", Some(9)).await;
+    stands_by(&mesh, "a", None).await;
+    mesh.purge_session("alice", "b").await;
+    stands_by(&mesh, "b", None).await;
 }

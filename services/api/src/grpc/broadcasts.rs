@@ -33,7 +33,12 @@ fn read(asked: PushManyRequest) -> Result<push_many::Request, Refusal> {
         Ok(PushPolicy::Unspecified) => None,
         Ok(PushPolicy::Inbox) => Some(push_many::AtLast::Inbox),
         Ok(PushPolicy::Drop) => Some(push_many::AtLast::Drop),
-        Err(_) => return Err(Refusal::invalid("policy", format!("{} is none; known are 0, 1 and 2", asked.policy))),
+        Err(_) => {
+            return Err(Refusal::invalid(
+                "policy",
+                format!("is {}, which is not known; known are 0, 1 and 2", asked.policy),
+            ));
+        }
     };
     Ok(push_many::Request {
         users: asked.users.iter().enumerate().map(user).collect::<Result<_, _>>()?,

@@ -14,7 +14,8 @@ use tonic::{Request, Response, Status};
 
 use super::{Desk, optional, renamed, required};
 use crate::{
-    items::HistoryChain,
+    history_chain::HistoryChain,
+    mute::Mute,
     operations::{
         Operation as Op, get_history, get_ranking, get_room, kick, mute, send_gift, send_likes, send_message,
         send_note, set_role, set_state, unmute,
@@ -61,7 +62,8 @@ impl Rooms for Desk {
         self.serve(Op::SendLikes, "pushmesh.v1.Rooms/SendLikes", request, |api, call, asked| async move {
             let request = send_likes::Request { from: optional("from", &asked.from)?, count: asked.count };
             let done = send_likes::run(&api, &call, required("room", &asked.room)?, request)?;
-            Ok(SendLikesResponse { accepted: done.accepted })
+            let send_likes::Response { accepted, limit, stored_within_ms } = done;
+            Ok(SendLikesResponse { accepted, limit: limit.unwrap_or_default().to_owned(), stored_within_ms })
         })
         .await
     }
@@ -92,7 +94,10 @@ impl Rooms for Desk {
                 Ok(RoomRole::Host) => Some(Role::Host),
                 Ok(RoomRole::Admin) => Some(Role::Admin),
                 Err(_) => {
-                    return Err(Refusal::invalid("role", format!("{} is none; known are 0, 1 and 2", asked.role)));
+                    return Err(Refusal::invalid(
+                        "role",
+                        format!("is {}, which is not known; known are 0, 1 and 2", asked.role),
+                    ));
                 }
             };
             let (room, user) = (required("room", &asked.room)?, required("user", &asked.user)?);
@@ -104,9 +109,9 @@ impl Rooms for Desk {
 
     async fn mute(&self, request: Request<MuteRequest>) -> Answer<MuteResponse> {
         self.serve(Op::Mute, "pushmesh.v1.Rooms/Mute", request, |api, call, asked| async move {
-            let (room, user) = (optional("room", &asked.room)?, required("user", &asked.user)?);
+            let mute = Mute { room: optional("room", &asked.room)?, user: required("user", &asked.user)? };
             let request = mute::Request { period: Duration::from_millis(asked.for_ms) };
-            let done = mute::run(&api, &call, room, user, request).await.map_err(renamed("for", "for_ms"))?;
+            let done = mute::run(&api, &call, mute, request).await.map_err(renamed("for", "for_ms"))?;
             Ok(MuteResponse { until_ms: done.until })
         })
         .await
@@ -114,8 +119,8 @@ impl Rooms for Desk {
 
     async fn unmute(&self, request: Request<UnmuteRequest>) -> Answer<UnmuteResponse> {
         self.serve(Op::Unmute, "pushmesh.v1.Rooms/Unmute", request, |api, call, asked| async move {
-            let (room, user) = (optional("room", &asked.room)?, required("user", &asked.user)?);
-            unmute::run(&api, &call, room, user).await?;
+            let mute = Mute { room: optional("room", &asked.room)?, user: required("user", &asked.user)? };
+            unmute::run(&api, &call, mute).await?;
             Ok(UnmuteResponse {})
         })
         .await
@@ -164,7 +169,10 @@ impl Rooms for Desk {
                 Ok(RoomChain::Gifts) => HistoryChain::Gifts,
                 Ok(RoomChain::Normal) => HistoryChain::Normal,
                 Err(_) => {
-                    return Err(Refusal::invalid("chain", format!("{} is none; known are 0 to 3", asked.chain)));
+                    return Err(Refusal::invalid(
+                        "chain",
+                        format!("is {}, which is not known; known are 0 to 3", asked.chain),
+                    ));
                 }
             };
             let limit = Some(asked.limit.into()).filter(|limit| *limit > 0);

@@ -46,7 +46,6 @@ pub struct Candidate {
     params(("transport" = Option<String>, Query, description = "ws or tcp", pattern = "^(ws|tcp)$", example = "ws")),
     responses(
         (status = 200, body = Response),
-        (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 429, body = ErrorBody),
         (status = 503, body = ErrorBody, description = "No comet has room now"),
     ),
 )]
@@ -60,7 +59,7 @@ pub fn run(api: &Api, transport: Option<&str>) -> Result<Response, Refusal> {
     let transport = match transport {
         None | Some("ws") => Transport::WebSocket,
         Some("tcp") => Transport::Tcp,
-        Some(_) => return Err(Refusal::invalid("transport", "is none; known are ws and tcp")),
+        Some(_) => return Err(Refusal::invalid("transport", "is not known; known are ws and tcp")),
     };
     let drawn = api.reads.comets.lock().candidates(transport, Instant::now(), fastrand::f64);
     if drawn.is_empty() {

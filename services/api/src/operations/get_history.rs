@@ -1,22 +1,25 @@
-//! What was said in a room: read from its stream, so that it outlives the room's owner.
+//! What was said in a room: read from its stream; its owner says which lines were told to nobody.
 
 use axum::extract::State;
 use pushmesh_auth::Scope;
 use pushmesh_bus::{ConsumeError, StreamMessage};
 use pushmesh_protocol::{
     Payload, RoomId, Token, UserId,
-    name::{Filter, Stream, Subject},
+    content::Content,
+    name::Filter,
+    room::{RoomAnswer, RoomAsk},
 };
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
     api::{Api, Shared},
+    history_chain::HistoryChain,
     http::Names,
-    items::{HistoryChain, Item},
     openapi::Data,
     query::Params,
-    refusal::{Code, ErrorBody, Refusal},
+    reads::misunderstood,
+    refusal::Refusal,
     request::Call,
 };
 
@@ -76,11 +79,7 @@ pub struct Entry {
         ("after" = Option<u64>, Query, description = "Only what came after this offset; 0 if absent"),
         ("limit" = Option<u16>, Query, description = "How many: 1 to 500; 100 if absent", minimum = 1, maximum = 500),
     ),
-    responses(
-        (status = 200, body = Response),
-        (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
-        (status = 429, body = ErrorBody), (status = 503, body = ErrorBody),
-    ),
+    responses((status = 200, body = Response)),
 )]
 pub async fn http(
     State(api): State<Shared>,
@@ -93,7 +92,7 @@ pub async fn http(
         None | Some("high") => HistoryChain::High,
         Some("gifts") => HistoryChain::Gifts,
         Some("normal") => HistoryChain::Normal,
-        Some(_) => return Err(Refusal::invalid("chain", "is none; known are gifts, high and normal")),
+        Some(_) => return Err(Refusal::invalid("chain", "is not known; known are gifts, high and normal")),
     };
     let (after, limit) = (params.number("after")?.unwrap_or_default(), params.number("limit")?);
     Ok(axum::Json(run(&api, &call, Request { room: names.room()?, chain, after, limit }).await?))
@@ -107,17 +106,18 @@ pub async fn run(api: &Api, call: &Call, request: Request) -> Result<Response, R
     if !(1..=LIMIT_MAX).contains(&limit) {
         return Err(Refusal::beyond("limit", "history_limit", format!("is {limit}; it must be 1 to {LIMIT_MAX}")));
     }
-    let partition = api.partitions.of_room(&room);
-    let (stream, subject) = match chain {
-        HistoryChain::Gifts => (Stream::ROOM_HIGH, Subject::gift(partition, &room)),
-        HistoryChain::High => (Stream::ROOM_HIGH, Subject::room_chat(partition, &room)),
-        HistoryChain::Normal => (Stream::ROOM_NORMAL, Subject::room_event(partition, &room)),
-    };
+    let (stream, subject) = chain.place(api.partitions.of_room(&room), &room);
     let filter = Filter::from(subject);
     loop {
         let found = api.bus.read_history(&stream, filter.clone(), after, limit as usize, BYTES_MAX).await;
         let found = found.map_err(|error| unread(api, &error))?;
-        let items: Vec<_> = found.messages.iter().filter_map(|message| entry(api, chain, message)).collect();
+        // Asked after the reading: a line that was accepted though its sender was muted is told to nobody, here neither.
+        let skipped = match chain {
+            HistoryChain::High if !found.messages.is_empty() => skipped(api, &room).await?,
+            _ => Vec::new(),
+        };
+        let told = found.messages.iter().filter(|message| !skipped.contains(&message.sequence));
+        let items: Vec<_> = told.filter_map(|message| entry(api, chain, message)).collect();
         match found.messages.last() {
             // Who asks again does so after the last item: there must be one.
             Some(last) if items.is_empty() && found.pending > 0 => after = last.sequence,
@@ -126,9 +126,16 @@ pub async fn run(api: &Api, call: &Call, request: Request) -> Result<Response, R
     }
 }
 
+async fn skipped(api: &Api, room: &RoomId) -> Result<Vec<u64>, Refusal> {
+    match api.ask(room, &RoomAsk::Skipped { room: room.clone() }).await? {
+        RoomAnswer::Skipped { offsets } => Ok(offsets),
+        _ => Err(misunderstood(&"another answer than what was asked for")),
+    }
+}
+
 fn entry(api: &Api, chain: HistoryChain, message: &StreamMessage) -> Option<Entry> {
-    match Item::read(chain, &message.payload) {
-        Ok(Item { kind, from, at, data }) => Some(Entry { offset: message.sequence, kind, from, at, data }),
+    match chain.read(&message.payload) {
+        Ok(Content { kind, from, at, data }) => Some(Entry { offset: message.sequence, kind, from, at, data }),
         Err(error) => {
             tracing::error!(subject = message.subject, sequence = message.sequence, %error, "an item can't be read");
             api.metrics.malformed.increment(1);
@@ -142,7 +149,7 @@ fn unread(api: &Api, error: &ConsumeError) -> Refusal {
         ConsumeError::Outage(_) => Refusal::unavailable("the broker is away", api.config.retry_after),
         error => {
             tracing::error!(%error, "a room's history can't be read");
-            Refusal::new(Code::Internal, "the broker refused it")
+            Refusal::internal("the broker refused it")
         }
     }
 }

@@ -52,8 +52,6 @@ pub struct Place {
     ),
     responses(
         (status = 200, body = Response),
-        (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
-        (status = 429, body = ErrorBody),
         (status = 503, body = ErrorBody, description = "The room's owner did not answer within 2 s"),
     ),
 )]

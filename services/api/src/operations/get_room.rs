@@ -46,8 +46,6 @@ pub struct Response {
     params(("room" = String, Path, description = "The room")),
     responses(
         (status = 200, body = Response),
-        (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
-        (status = 429, body = ErrorBody),
         (status = 503, body = ErrorBody, description = "The room's owner did not answer within 2 s"),
     ),
 )]

@@ -12,7 +12,7 @@ use crate::{
     api::{Api, Shared},
     comets::Seen,
     query::Params,
-    refusal::{ErrorBody, Refusal},
+    refusal::Refusal,
     request::Call,
 };
 
@@ -48,11 +48,7 @@ pub struct Comet {
 #[utoipa::path(
     get, path = "/v1/online", tag = "online", operation_id = "get_totals",
     security(("backend" = ["room:read"])),
-    responses(
-        (status = 200, body = Response),
-        (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
-        (status = 429, body = ErrorBody),
-    ),
+    responses((status = 200, body = Response)),
 )]
 pub async fn http(State(api): State<Shared>, call: Call, params: Params) -> Result<axum::Json<Response>, Refusal> {
     params.only(&[])?;

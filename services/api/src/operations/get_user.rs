@@ -1,15 +1,8 @@
 //! Where a user is connected, and since when.
 
-use std::collections::BTreeMap;
-
 use axum::extract::State;
 use pushmesh_auth::Scope;
-use pushmesh_protocol::{
-    DeviceId, Instance, LoginId, UserId,
-    message::Session,
-    name::{KeyFilter, parse},
-    wire,
-};
+use pushmesh_protocol::{ConnId, DeviceId, Instance, LoginId, UserId, message::Session};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -17,7 +10,7 @@ use crate::{
     api::{Api, Shared},
     http::Names,
     query::Params,
-    refusal::{ErrorBody, Refusal},
+    refusal::Refusal,
     request::Call,
 };
 
@@ -52,11 +45,7 @@ pub struct Device {
     get, path = "/v1/online/users/{user}", tag = "online", operation_id = "get_user",
     security(("backend" = ["room:read"])),
     params(("user" = String, Path, description = "The user")),
-    responses(
-        (status = 200, body = Response),
-        (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
-        (status = 429, body = ErrorBody), (status = 503, body = ErrorBody),
-    ),
+    responses((status = 200, body = Response)),
 )]
 pub async fn http(
     State(api): State<Shared>,
@@ -71,28 +60,9 @@ pub async fn http(
 /// What both doors do.
 pub async fn run(api: &Api, call: &Call, user: UserId) -> Result<Response, Refusal> {
     call.caller.backend_with(Scope::RoomRead)?;
-    let device = |Session { device, comet, login_id, since, left, .. }| Device { device, comet, login_id, since, left };
-    Ok(Response { devices: sessions(api, &user).await?.into_iter().map(device).collect() })
-}
-
-/// The user's sessions, the oldest first.
-pub(super) async fn sessions(api: &Api, user: &UserId) -> Result<Vec<Session>, Refusal> {
-    let filter = KeyFilter::of_user(api.partitions.of_user(user), user);
-    let entries = api.reads.sessions.entries(filter).await.map_err(|error| api.unread(&error))?;
-    // A key that is written meanwhile comes twice, its newest last.
-    let mut newest = BTreeMap::new();
-    for entry in entries {
-        match (parse::session(&entry.key), wire::decode::<Session>(&entry.value)) {
-            (Some((_, _, conn)), Ok(session)) => {
-                newest.insert(conn, session);
-            }
-            (_, session) => {
-                tracing::error!(key = entry.key, error = ?session.err(), "a session can't be read");
-                api.metrics.malformed.increment(1);
-            }
-        }
-    }
-    let mut sessions: Vec<_> = newest.into_values().collect();
-    sessions.sort_by(|one, other| (one.since, &one.device).cmp(&(other.since, &other.device)));
-    Ok(sessions)
+    let device = |(_, session): (ConnId, Session)| {
+        let Session { device, comet, login_id, since, left, .. } = session;
+        Device { device, comet, login_id, since, left }
+    };
+    Ok(Response { devices: api.sessions(&user).await?.into_iter().map(device).collect() })
 }

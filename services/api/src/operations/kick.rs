@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use crate::{
     api::Shared,
     http::{Json, Names},
-    refusal::{ErrorBody, Refusal},
+    refusal::Refusal,
     request::Call,
 };
 
@@ -38,11 +38,7 @@ pub struct Response {
     post, path = "/v1/rooms/{room}/kicks", tag = "rooms", operation_id = "kick",
     params(("room" = String, Path, description = "The room")),
     request_body = Request,
-    responses(
-        (status = 200, body = Response),
-        (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
-        (status = 413, body = ErrorBody), (status = 429, body = ErrorBody), (status = 503, body = ErrorBody),
-    ),
+    responses((status = 200, body = Response)),
 )]
 pub async fn http(
     State(api): State<Shared>,

@@ -13,7 +13,6 @@ use pushmesh_protocol::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::get_user::sessions;
 use crate::{
     api::{Api, Shared},
     openapi::Data,
@@ -69,9 +68,7 @@ pub struct MyCall {
     security(("client" = [])),
     responses(
         (status = 200, body = Response),
-        (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody, description = "A backend has no calls of its own"),
-        (status = 429, body = ErrorBody), (status = 503, body = ErrorBody),
     ),
 )]
 pub async fn http(State(api): State<Shared>, call: Call, params: Params) -> Result<axum::Json<Response>, Refusal> {
@@ -84,8 +81,8 @@ pub async fn run(api: &Api, call: &Call) -> Result<Response, Refusal> {
     let Some(user) = call.caller.user() else {
         return Err(Refusal::forbidden("only a client has calls of his own"));
     };
-    let newest = sessions(api, user).await?.into_iter().rev().take(LOGINS_MAX);
-    let logins: BTreeMap<_, _> = newest.map(|session| (session.login_id.clone(), session)).collect();
+    let newest = api.sessions(user).await?.into_iter().rev().take(LOGINS_MAX);
+    let logins: BTreeMap<_, _> = newest.map(|(_, session)| (session.login_id.clone(), session)).collect();
     let mut questions = Vec::new();
     for session in logins.into_values() {
         questions.extend(api.reads.kinds.iter().map(|kind| ask(api, user, session.clone(), kind.clone())));

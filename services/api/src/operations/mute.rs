@@ -1,24 +1,18 @@
-//! A user who may not speak, in a room or in every one, for a while. The bucket first, then everybody in the room is told.
+//! A user who may not speak, in a room or in every one, for a while.
 
 use std::{sync::Arc, time::Duration};
 
 use axum::extract::State;
-use pushmesh_auth::Scope;
-use pushmesh_protocol::{
-    RoomId, UserId,
-    name::Key,
-    room::{MuteRecord, RoomHappening},
-    wire,
-};
+use pushmesh_protocol::UserId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    api::{Api, Shared},
+    api::Shared,
     http::{Json, Names},
-    refusal::{ErrorBody, Refusal},
+    mute::Mute,
+    refusal::Refusal,
     request::Call,
-    standing::Fact,
 };
 
 /// The shortest mute, and the longest.
@@ -45,16 +39,12 @@ pub struct Response {
 
 /// Mute somebody in a room
 ///
-/// For backends, and hosts and admins of the room. Holds at every instance within a second.
+/// For backends, and hosts and admins of the room. Holds at every instance within a second; everybody in the room is told.
 #[utoipa::path(
     put, path = "/v1/rooms/{room}/mutes/{user}", tag = "rooms", operation_id = "mute",
     params(("room" = String, Path, description = "The room"), ("user" = String, Path, description = "The user")),
     request_body = Request,
-    responses(
-        (status = 200, body = Response),
-        (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
-        (status = 413, body = ErrorBody), (status = 429, body = ErrorBody), (status = 503, body = ErrorBody),
-    ),
+    responses((status = 200, body = Response)),
 )]
 pub async fn http_in_room(
     State(api): State<Shared>,
@@ -62,22 +52,20 @@ pub async fn http_in_room(
     names: Names,
     Json(request): Json<Request>,
 ) -> Result<axum::Json<Response>, Refusal> {
-    Ok(axum::Json(run(&api, &call, Some(names.room()?), names.user()?, request).await?))
+    let mute = Mute { room: Some(names.room()?), user: names.user()? };
+    Ok(axum::Json(run(&api, &call, mute, request).await?))
 }
 
 /// Mute somebody in every room
 ///
-/// For backends. Holds at every instance within a second.
+/// For backends. Holds at every instance within a second; everybody in a room where he is then is told, and he himself by the
+/// answer to his JOIN where he comes later. It stands beside mutes in single rooms: he may speak once all of them have ended.
 #[utoipa::path(
     put, path = "/v1/mutes/{user}", tag = "rooms", operation_id = "mute_everywhere",
     security(("backend" = ["room:write"])),
     params(("user" = String, Path, description = "The user")),
     request_body = Request,
-    responses(
-        (status = 200, body = Response),
-        (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
-        (status = 413, body = ErrorBody), (status = 429, body = ErrorBody), (status = 503, body = ErrorBody),
-    ),
+    responses((status = 200, body = Response)),
 )]
 pub async fn http_everywhere(
     State(api): State<Shared>,
@@ -85,54 +73,29 @@ pub async fn http_everywhere(
     names: Names,
     Json(request): Json<Request>,
 ) -> Result<axum::Json<Response>, Refusal> {
-    Ok(axum::Json(run(&api, &call, None, names.user()?, request).await?))
+    let mute = Mute { room: None, user: names.user()? };
+    Ok(axum::Json(run(&api, &call, mute, request).await?))
 }
 
-/// What both doors do; without a room in every one.
-pub async fn run(
-    api: &Shared,
-    call: &Call,
-    room: Option<RoomId>,
-    user: UserId,
-    request: Request,
-) -> Result<Response, Refusal> {
-    match &room {
-        Some(room) => call.caller.outranks(&user, room, &api.standing)?,
-        None => call.caller.backend_with(Scope::RoomWrite).map(drop)?,
-    }
+/// What both doors do.
+pub async fn run(api: &Shared, call: &Call, mute: Mute, request: Request) -> Result<Response, Refusal> {
+    mute.check(api, &call.caller)?;
     let [shortest, longest] = FOR;
     if request.period < shortest || request.period > longest {
-        return Err(Refusal::beyond("for", "mute_for", "must be 1s to 30d"));
+        return Err(Refusal::beyond("for", "mute_for", format!("is {:?}; it must be 1s to 30d", request.period)));
     }
     let most = api.config.limits.mutes_per_room;
-    if let Some(room) = &room
-        && api.standing.muted(room, &user, call.now).is_none()
+    if let Some(room) = &mute.room
+        && api.standing.muted(room, &mute.user, call.now).is_none()
         && api.standing.mutes(room) >= most
     {
-        return Err(Refusal::beyond("user", "mutes_per_room", format!("would be one more than {most} muted users")));
+        let reason = format!("would be one more than {most} who are muted in the room: end another's mute first");
+        return Err(Refusal::beyond("user", "mutes_per_room", reason));
     }
     let (whole, call) = (Arc::clone(api), call.clone());
-    api.see_through(async move { mute(&whole, &call, room, user, request.period).await }).await
-}
-
-async fn mute(
-    api: &Api,
-    call: &Call,
-    room: Option<RoomId>,
-    user: UserId,
-    period: Duration,
-) -> Result<Response, Refusal> {
-    let until = call.now + period.as_millis() as u64;
-    let key = match &room {
-        Some(room) => Key::mute_in(room, &user),
-        None => Key::mute_everywhere(&user),
-    };
-    let record = MuteRecord { until, by: call.caller.user().cloned(), at: call.now };
-    let written = api.mutes.put_for(&key, wire::encode(&record).into(), period).await;
-    let revision = written.map_err(|error| Refusal::unkept(&error, api.config.retry_after))?;
-    api.standing.wrote(Fact::Mute { room: room.clone(), user: user.clone(), until }, revision);
-    if let Some(room) = room {
-        api.tell(call, &room, RoomHappening::Mute { user: user.clone(), until, everywhere: false }).await?;
-    }
-    Ok(Response { user, until })
+    api.see_through(async move {
+        let until = mute.begin(&whole, &call, request.period).await?;
+        Ok(Response { user: mute.user, until })
+    })
+    .await
 }

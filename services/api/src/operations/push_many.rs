@@ -94,9 +94,7 @@ pub struct Response {
     request_body = Request,
     responses(
         (status = 200, body = Response, description = "Stored, but for whom it says"),
-        (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
         (status = 409, body = ErrorBody, description = "The room is closed"),
-        (status = 413, body = ErrorBody), (status = 429, body = ErrorBody), (status = 503, body = ErrorBody),
     ),
 )]
 pub async fn http(
@@ -131,7 +129,7 @@ fn check(request: &Request) -> Result<Policy, Refusal> {
     match (request.users.len(), &request.room) {
         (0, None) => return Err(Refusal::invalid("users", format!("is empty; it takes 1 to {USERS_MAX}, or a room"))),
         (0, Some(_)) | (1..=USERS_MAX, None) => {}
-        (_, Some(_)) => return Err(Refusal::invalid("room", "stands beside users: one of them is taken")),
+        (_, Some(_)) => return Err(Refusal::invalid("room", "stands beside users: name users or a room")),
         (count, None) => {
             return Err(Refusal::beyond("users", "push_users", format!("has {count}; the limit is {USERS_MAX}")));
         }
@@ -146,7 +144,7 @@ fn check(request: &Request) -> Result<Policy, Refusal> {
     }
     let lifetime = request.lifetime.unwrap_or(LIFETIME_DEFAULT);
     if lifetime < Duration::from_millis(1) || lifetime > LIFETIME_MAX {
-        return Err(Refusal::beyond("lifetime", "push_lifetime", "must be 1 ms to 7 days"));
+        return Err(Refusal::beyond("lifetime", "push_lifetime", format!("is {lifetime:?}; it must be 1ms to 7d")));
     }
     let at_end = match request.policy {
         None | Some(AtLast::Inbox) => AtEnd::Inbox,

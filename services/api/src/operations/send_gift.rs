@@ -45,7 +45,7 @@ pub struct Request {
     pub count: u32,
     /// Of all of them, in the smallest unit of money.
     pub value: u64,
-    /// At most 512 bytes.
+    /// At most 512 bytes; none of a user who is muted.
     #[serde(default)]
     pub note: Option<String>,
 }
@@ -75,10 +75,10 @@ fn one() -> u32 {
     responses(
         (status = 200, body = Response),
         (status = 400, body = ErrorBody, description = "Malformed, beyond a limit, or its key is made in the future"),
-        (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
+        (status = 403, body = ErrorBody, description = "Not in this name, the room is banned, or the gift has a note and its \
+            giver is muted"),
         (status = 409, body = ErrorBody, description = "The key was used for another gift, or the room is closed"),
         (status = 410, body = ErrorBody, description = "The key is too old"),
-        (status = 413, body = ErrorBody), (status = 429, body = ErrorBody), (status = 503, body = ErrorBody),
     ),
 )]
 pub async fn http(
@@ -103,8 +103,8 @@ pub async fn run(api: &Api, call: &Call, room: RoomId, request: Request) -> Resu
     let gift = Gift { key, room, from, to, gift, count, value, note, at: call.now, trace: publishing.trace };
     let marker = GiftMarker { content: content(&gift), at: call.now };
     let retry_after = api.config.retry_after;
-    if let Err(refusal) = api.standing.admits(&gift.room) {
-        // What was given before it was closed is answered as it was then.
+    if let Err(refusal) = admits(api, &gift) {
+        // What was given before that is answered as it was then.
         let subject = Subject::gift_key(api.partitions.of_gift_key(&gift.key), &gift.key);
         let found = api.bus.find_unique(&Stream::ROOM_HIGH, &subject).await;
         return match found.map_err(|error| Refusal::unstored(&error, retry_after))? {
@@ -145,6 +145,18 @@ fn check(request: &Request, limits: &LimitsConfig) -> Result<(), Refusal> {
     }
 }
 
+/// That the gift may be given now: a muted user gives without words.
+fn admits(api: &Api, gift: &Gift) -> Result<(), Refusal> {
+    api.standing.admits(&gift.room)?;
+    if gift.note.as_deref().is_none_or(str::is_empty) {
+        return Ok(());
+    }
+    api.standing.lets_speak(&gift.room, &gift.from, gift.at).map_err(|refusal| {
+        let message = format!("{}: the gift is taken without its note", refusal.message);
+        Refusal { field: Some("note".into()), message, ..refusal }
+    })
+}
+
 fn pair(api: &Api, gift: &Gift, marker: &GiftMarker) -> Unique {
     Unique {
         marker: Outgoing {
@@ -172,11 +184,14 @@ fn answer(api: &Api, key: &GiftKey, ours: &GiftMarker, outcome: UniqueOutcome) -
     let theirs: GiftMarker = wire::decode(&marker).map_err(|error| {
         tracing::error!(%key, %error, "a gift's marker can't be read");
         api.metrics.malformed.increment(1);
-        Refusal::new(Code::Internal, "what was stored under the key can't be read")
+        Refusal::internal("what was stored under the key can't be read")
     })?;
     if theirs.content != ours.content {
         let field = Some("key".into());
-        return Err(Refusal { field, ..Refusal::new(Code::KeyUsed, "key was used for another gift") });
+        return Err(Refusal {
+            field,
+            ..Refusal::new(Code::KeyUsed, "key was used for another gift: give this one a key of its own")
+        });
     }
     api.metrics.gifts_repeated.increment(1);
     Ok(Response { key: key.clone(), sequence, repeated: true })

@@ -10,10 +10,12 @@ use utoipa::ToSchema;
 use crate::{
     api::{Api, Shared},
     http::{Json, Names},
-    likes::Full,
+    likes::Uncounted,
     refusal::{ErrorBody, Refusal},
     request::Call,
 };
+
+const BEHIND: &str = "earlier likes still wait to be stored, and a crash would lose them; none of these was counted";
 
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -37,23 +39,25 @@ pub struct Response {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "likes_per_user")]
     pub limit: Option<&'static str>,
-    /// They are stored within about this many milliseconds; a crash before that loses them.
+    /// They are stored within about this many milliseconds; a crash of this instance before that loses them. While the broker is
+    /// away they wait longer: after 2 s more likes are refused (503).
     pub stored_within_ms: u64,
 }
 
 /// Like a room
 ///
-/// Counted when answered, and stored with the next tick: a crash loses the likes of one tick at most.
+/// Counted when answered, and stored with the next tick: a crash loses the likes of one tick. Where they can't be stored for 2 s
+/// none are taken until they are, so that it never loses more than those.
 #[utoipa::path(
     post, path = "/v1/rooms/{room}/likes", tag = "rooms", operation_id = "send_likes",
     params(("room" = String, Path, description = "The room")),
     request_body = Request,
     responses(
         (status = 202, body = Response),
-        (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
         (status = 409, body = ErrorBody, description = "The room is closed"),
-        (status = 413, body = ErrorBody),
-        (status = 429, body = ErrorBody, description = "None of them counts"), (status = 503, body = ErrorBody),
+        (status = 429, body = ErrorBody, description = "None of them counts"),
+        (status = 503, body = ErrorBody, description = "None of them counts: earlier ones can't be stored now, or too many \
+            rooms have likes"),
     ),
 )]
 pub async fn http(
@@ -75,7 +79,11 @@ pub fn run(api: &Api, call: &Call, room: RoomId, request: Request) -> Result<Res
         api.metrics.likes_fake.increment(u64::from(count.get()));
     })?;
     let counted = api.tally.lock().add(&room, accepted, call.now);
-    counted.map_err(|Full| Refusal::busy("like_rooms_max", api.config.retry_after))?;
+    let retry_after = api.config.retry_after;
+    counted.map_err(|uncounted| match uncounted {
+        Uncounted::Full => Refusal::full("like_rooms_max", "too many rooms have likes at this instance", retry_after),
+        Uncounted::Behind => Refusal::unavailable(BEHIND, retry_after),
+    })?;
     api.metrics.likes_accepted.increment(u64::from(accepted));
     api.metrics.likes_fake.increment(u64::from(count.get() - accepted));
     Ok(Response {

@@ -57,10 +57,8 @@ pub struct Response {
     request_body = Request,
     responses(
         (status = 200, body = Response),
-        (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody, description = "Not in this name, the sender is muted, or the room is banned"),
         (status = 409, body = ErrorBody, description = "The room is closed"),
-        (status = 413, body = ErrorBody), (status = 429, body = ErrorBody), (status = 503, body = ErrorBody),
     ),
 )]
 pub async fn http(

@@ -32,16 +32,14 @@ pub struct Response {
 
 /// Send a note to a room
 ///
-/// For backends, and hosts and admins of the room. Stored when answered.
+/// For backends, and hosts and admins of the room who are not muted. Stored when answered.
 #[utoipa::path(
     post, path = "/v1/rooms/{room}/notes", tag = "rooms", operation_id = "send_note",
     params(("room" = String, Path, description = "The room")),
     request_body = Request,
     responses(
         (status = 200, body = Response),
-        (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
         (status = 409, body = ErrorBody, description = "The room is closed"),
-        (status = 413, body = ErrorBody), (status = 429, body = ErrorBody), (status = 503, body = ErrorBody),
     ),
 )]
 pub async fn http(
@@ -58,6 +56,9 @@ pub async fn run(api: &Api, call: &Call, room: RoomId, request: Request) -> Resu
     call.caller.keeper_of(&room, &api.standing)?;
     api.check_data(&request.data)?;
     api.standing.admits(&room)?;
+    if let Some(user) = call.caller.user() {
+        api.standing.lets_speak(&room, user, call.now)?;
+    }
     let kind = Token::new(item::NOTE).expect("the mesh's own types are tokens");
     let from = call.caller.user().cloned();
     let about = Note { room, kind, from, at: call.now, data: request.data };

@@ -17,7 +17,7 @@ use crate::{
     api::{Api, Shared},
     caller::Rank,
     http::{Json, Names},
-    refusal::{ErrorBody, Refusal},
+    refusal::Refusal,
     request::Call,
     standing::Fact,
 };
@@ -48,11 +48,7 @@ pub struct Response {
     put, path = "/v1/rooms/{room}/roles/{user}", tag = "rooms", operation_id = "set_role",
     params(("room" = String, Path, description = "The room"), ("user" = String, Path, description = "The user")),
     request_body = Request,
-    responses(
-        (status = 200, body = Response),
-        (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
-        (status = 413, body = ErrorBody), (status = 429, body = ErrorBody), (status = 503, body = ErrorBody),
-    ),
+    responses((status = 200, body = Response)),
 )]
 pub async fn http(
     State(api): State<Shared>,
@@ -67,11 +63,7 @@ pub async fn http(
 #[utoipa::path(
     delete, path = "/v1/rooms/{room}/roles/{user}", tag = "rooms", operation_id = "remove_role",
     params(("room" = String, Path, description = "The room"), ("user" = String, Path, description = "The user")),
-    responses(
-        (status = 200, body = Response),
-        (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
-        (status = 429, body = ErrorBody), (status = 503, body = ErrorBody),
-    ),
+    responses((status = 200, body = Response)),
 )]
 pub async fn http_delete(State(api): State<Shared>, call: Call, names: Names) -> Result<axum::Json<Response>, Refusal> {
     Ok(axum::Json(run(&api, &call, names.room()?, names.user()?, None).await?))
@@ -93,11 +85,8 @@ pub async fn run(
     }
     let most = api.config.limits.roles_per_room;
     if role.is_some() && api.standing.role(&room, &user).is_none() && api.standing.roles(&room) >= most {
-        return Err(Refusal::beyond(
-            "user",
-            "roles_per_room",
-            format!("would be one more than {most} hosts and admins"),
-        ));
+        let reason = format!("would be one more than {most} hosts and admins: take another's role away first");
+        return Err(Refusal::beyond("user", "roles_per_room", reason));
     }
     let (whole, call) = (Arc::clone(api), call.clone());
     api.see_through(async move { set(&whole, &call, room, user, role).await }).await

@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 use crate::{
     api::{Api, Shared},
     http::{Json, Names},
-    refusal::{Code, ErrorBody, Refusal},
+    refusal::Refusal,
     request::Call,
     standing::Fact,
 };
@@ -64,11 +64,7 @@ impl From<RoomState> for Response {
     security(("backend" = ["room:write"])),
     params(("room" = String, Path, description = "The room")),
     request_body = Request,
-    responses(
-        (status = 200, body = Response),
-        (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
-        (status = 413, body = ErrorBody), (status = 429, body = ErrorBody), (status = 503, body = ErrorBody),
-    ),
+    responses((status = 200, body = Response)),
 )]
 pub async fn http(
     State(api): State<Shared>,
@@ -83,7 +79,7 @@ pub async fn http(
 pub async fn run(api: &Shared, call: &Call, room: RoomId, request: Request) -> Result<Response, Refusal> {
     call.caller.backend_with(Scope::RoomWrite)?;
     if (request.open, request.playable, request.banned) == (None, None, None) {
-        return Err(Refusal::invalid("body", "names none of open, playable and banned"));
+        return Err(Refusal::invalid("body", "names none of open, playable and banned: name one at least"));
     }
     let (whole, call) = (Arc::clone(api), call.clone());
     api.see_through(async move { set(&whole, &call, &room, request).await }).await
@@ -140,6 +136,6 @@ fn read(api: &Api, value: &[u8]) -> Result<RoomState, Refusal> {
     wire::decode::<StateRecord>(value).map(|record| record.state).map_err(|error| {
         tracing::error!(%error, "a room's state can't be read");
         api.metrics.malformed.increment(1);
-        Refusal::new(Code::Internal, "the room's state can't be read")
+        Refusal::internal("the room's state can't be read")
     })
 }

@@ -1,10 +1,11 @@
-use std::collections::HashSet;
+use std::{cell::Cell, collections::HashSet};
 
 use futures_util::{StreamExt, stream};
 use pushmesh_auth::Scope;
+use pushmesh_testkit::wait_for;
 use serde_json::json;
 
-use crate::mesh::{Mesh, key_of, now};
+use crate::mesh::{A_SECOND, Mesh, key_of, now};
 
 const GIFTS: &str = "/v1/rooms/stage/gifts";
 
@@ -106,4 +107,45 @@ async fn what_was_given_before_a_ban_is_answered_as_before() {
     alice.post(GIFTS, other).await.refused(409, "key_used", "key");
     alice.post(GIFTS, gift(2)).await.refused(403, "room_banned", "room");
     assert_eq!(mesh.gifts("stage").await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_muted_gives_without_words() {
+    let mesh = Mesh::start_with(&["service.limits.gifts_per_user=1000", "service.limits.requests_per_user=1000"]).await;
+    let (keeper, troll) = (mesh.keeper(), mesh.client("troll"));
+    let doors = [mesh.at_one(troll.clone()), mesh.at_two(troll)];
+    let (made, numbers) = (now(), Cell::new(0));
+    let gift = |note: Option<&str>| {
+        numbers.set(numbers.get() + 1);
+        json!({"key": key_of(made, numbers.get()), "gift": "rose", "value": 5, "note": note})
+    };
+    let before = gift(Some("you fools"));
+    let sequence = doors[1].post(GIFTS, before.clone()).await.sequence();
+    for path in ["/v1/rooms/stage/mutes/troll", "/v1/mutes/troll"] {
+        let until = keeper.put(path, json!({"for": "10m"})).await.ok()["until"].clone();
+        for door in &doors {
+            let said = wait_for("the mute to hold", A_SECOND, async || {
+                let said = door.post(GIFTS, gift(Some("you fools"))).await;
+                if said.status.is_success() { Err(format!("{said:?}")) } else { Ok(said) }
+            })
+            .await;
+            said.refused(403, "muted", "note");
+            assert_eq!(said.json["until"], until);
+            assert!(said.json["message"].as_str().unwrap().ends_with("the gift is taken without its note"), "{said:?}");
+            assert_eq!(door.post(GIFTS, gift(None)).await.ok()["repeated"], false);
+            // What was given before the mute is answered as it was then.
+            let again = door.post(GIFTS, before.clone()).await;
+            assert_eq!((again.sequence(), &again.json["repeated"]), (sequence, &json!(true)));
+        }
+        // In his name nobody speaks either.
+        let mut by_shop = gift(Some("you fools"));
+        by_shop["from"] = json!("troll");
+        keeper.post(GIFTS, by_shop).await.refused(403, "muted", "note");
+        keeper.delete(path).await.ok();
+        wait_for("the mute to end", A_SECOND, async || {
+            let said = doors[0].post(GIFTS, gift(Some("sorry"))).await;
+            if said.status.is_success() { Ok(()) } else { Err(format!("{said:?}")) }
+        })
+        .await;
+    }
 }

@@ -102,6 +102,10 @@ async fn order_is_kept_through_it() {
     let until = ask!(shop, rooms.mute(mute.clone())).unwrap().until_ms;
     assert!(until.abs_diff(now() + 60_000) < 10_000);
     refused(ask!(shop, rooms.send_message(chat("stage", "bob"))), Code::FailedPrecondition, "error", "muted");
+    let note = SendGiftRequest { from: user.clone(), note: "hello".into(), ..gift(&key_of(now(), 1), 5) };
+    refused(ask!(shop, rooms.send_gift(note.clone())), Code::FailedPrecondition, "error", "muted");
+    refused(ask!(shop, rooms.send_gift(note.clone())), Code::FailedPrecondition, "field", "note");
+    ask!(shop, rooms.send_gift(SendGiftRequest { note: String::new(), ..note })).unwrap();
     ask!(shop, rooms.unmute(UnmuteRequest { room: room.clone(), user: user.clone() })).unwrap();
     ask!(shop, rooms.mute(MuteRequest { room: String::new(), ..mute.clone() })).unwrap();
     refused(ask!(shop, rooms.send_message(chat("stage", "bob"))), Code::FailedPrecondition, "error", "muted");
@@ -109,7 +113,8 @@ async fn order_is_kept_through_it() {
     ask!(shop, rooms.kick(KickRequest { room: room.clone(), user: user.clone() })).unwrap();
     ask!(shop, rooms.send_note(SendNoteRequest { room: room.clone(), data: "mind the gap".into() })).unwrap();
     let likes = ask!(shop, rooms.send_likes(SendLikesRequest { room: room.clone(), from: user.clone(), count: 7 }));
-    assert_eq!(likes.unwrap().accepted, 7);
+    let likes = likes.unwrap();
+    assert_eq!((likes.accepted, likes.limit.as_str(), likes.stored_within_ms), (7, "", 200));
     let banned = SetStateRequest { room: room.clone(), banned: Some(true), ..Default::default() };
     let state = ask!(shop, rooms.set_state(banned)).unwrap().state;
     assert_eq!(state, Some(RoomState { open: true, playable: true, banned: true }));

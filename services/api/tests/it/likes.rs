@@ -4,10 +4,10 @@ use serde_json::json;
 
 use crate::mesh::{LONG, Mesh};
 
-const LIKES: &str = "/v1/rooms/stage/likes";
+pub const LIKES: &str = "/v1/rooms/stage/likes";
 
 /// What has been accepted arrives, and no more.
-async fn conserved(mesh: &Mesh, accepted: u64) {
+pub async fn conserved(mesh: &Mesh, accepted: u64) {
     wait_for("the likes to be told", LONG, || async {
         match mesh.likes("stage").await.0 {
             total if total >= accepted => Ok(()),

@@ -133,12 +133,12 @@ async fn totals_are_those_of_comets_that_speak() {
     }
 }
 
-fn session(login: &str, device: &str, since: u64, left: Option<u64>) -> Session {
+pub fn session(login: &str, device: &str, since: u64, left: Option<u64>) -> Session {
     let (login_id, device) = (login.parse().unwrap(), device.parse().unwrap());
     Session { login_id, device, comet: "comet-1".parse().unwrap(), comet_epoch: 3, since, left }
 }
 
-async fn open(mesh: &Mesh, user: &str, conn: &str, session: &Session) {
+pub async fn open(mesh: &Mesh, user: &str, conn: &str, session: &Session) {
     let user: UserId = user.parse().unwrap();
     let key = Key::session(partitions().of_user(&user), &user, &conn.parse().unwrap());
     let bucket = mesh.bus.bucket(&Bucket::SESSIONS).await.unwrap();
@@ -153,6 +153,10 @@ async fn a_user_is_where_his_sessions_are() {
     open(&mesh, "alice", "c2", &session("l2", "laptop", 20, Some(30))).await;
     open(&mesh, "alice", "c1", &session("l1", "phone", 10, None)).await;
     open(&mesh, "alice2", "c3", &session("l3", "phone", 10, None)).await;
+    // What stands beside a session is none.
+    let (alice, conn) = ("alice".parse().unwrap(), "c1".parse().unwrap());
+    let beside = Key::session_login(partitions().of_user(&alice), &alice, &conn);
+    mesh.bus.bucket(&Bucket::SESSIONS).await.unwrap().put(&beside, "x".into()).await.unwrap();
     assert_eq!(
         reader.get("/v1/online/users/alice").await.ok(),
         &json!({"devices": [

@@ -1,12 +1,16 @@
 use pushmesh_auth::Scope;
 use pushmesh_protocol::{
     frame::{Role, RoomState},
+    message::Session,
     room::RoomHappening,
 };
 use pushmesh_testkit::wait_for;
 use serde_json::json;
 
-use crate::mesh::{A_SECOND, Door, LONG, Mesh, key_of, now};
+use crate::{
+    mesh::{A_SECOND, Door, LONG, Mesh, key_of, now},
+    online, peers,
+};
 
 const MESSAGES: &str = "/v1/rooms/stage/messages";
 const FAST: [&str; 2] = ["service.limits.chat_per_user=1000", "service.limits.requests_per_user=1000"];
@@ -123,6 +127,35 @@ async fn a_muted_user_is_silent_at_both_doors_within_a_second_until_his_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_mute_everywhere_is_told_in_each_room_where_he_is() {
+    let mesh = Mesh::start().await;
+    let (keeper, reader) = (mesh.keeper(), mesh.at_one(mesh.backend(&[Scope::RoomRead])));
+    let at =
+        |comet: &str, login: &str| Session { comet: comet.parse().unwrap(), ..online::session(login, login, 1, None) };
+    online::open(&mesh, "troll", "c1", &at("one", "phone")).await;
+    online::open(&mesh, "troll", "c2", &at("two", "laptop")).await;
+    online::open(&mesh, "troll", "c3", &at("mute", "tablet")).await;
+    online::open(&mesh, "troll", "c4", &at("dead", "watch")).await;
+    // A comet that speaks and does not answer hides no room of another's, and one that is gone is not waited for.
+    let _statuses = ["one", "two", "mute"].map(|name| peers::comet(&mesh.bus, name, peers::status(name, 1, 10)));
+    let _one = peers::rooms_of(&mesh.bus, "one", &["stage", "side"]).await;
+    let _two = peers::rooms_of(&mesh.bus, "two", &["stage"]).await;
+    wait_for("the comets to be heard", LONG, async || {
+        let totals = reader.get("/v1/online").await.ok().clone();
+        if totals["connections"] == 3 { Ok(()) } else { Err(totals) }
+    })
+    .await;
+    let until = keeper.put("/v1/mutes/troll", json!({"for": "10m"})).await.ok()["until"].as_u64().unwrap();
+    keeper.delete("/v1/mutes/troll").await.ok();
+    let told = |until| RoomHappening::Mute { user: "troll".parse().unwrap(), until, everywhere: true };
+    for room in ["stage", "side"] {
+        assert_eq!(mesh.happened(room).await, [(None, told(until)), (None, told(0))], "{room}");
+    }
+    // Nobody is anywhere: it holds all the same.
+    keeper.put("/v1/mutes/nobody", json!({"for": "10m"})).await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn hosts_and_admins_keep_order_among_the_lesser() {
     let mesh = Mesh::start_with(&FAST).await;
     let keeper = mesh.keeper();
@@ -157,6 +190,11 @@ async fn hosts_and_admins_keep_order_among_the_lesser() {
         if said.status.as_u16() == 403 { Ok(()) } else { Err(format!("{said:?}")) }
     })
     .await;
+
+    // Who keeps order may be muted too: then his notes are silent.
+    keeper.put("/v1/rooms/stage/mutes/host", json!({"for": "1m"})).await.ok();
+    let here = mesh.at_one(mesh.client("host"));
+    here.post("/v1/rooms/stage/notes", json!({"data": "but"})).await.refused(403, "muted", "from");
 
     let notes = mesh.notes("stage").await;
     assert_eq!((notes.len(), notes[0].from.as_ref().unwrap().as_str()), (1, "host"));

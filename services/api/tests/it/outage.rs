@@ -1,7 +1,58 @@
+use std::time::{Duration, Instant};
+
 use pushmesh_testkit::wait_for;
 use serde_json::json;
 
-use crate::mesh::{LONG, Mesh, key_of, now};
+use crate::{
+    likes::{LIKES, conserved},
+    mesh::{Door, LONG, Mesh, key_of, now},
+};
+
+/// Likes until they are refused, which they must be within 5 s and not before 2 s: how many were accepted.
+async fn like_until_refused(door: &Door) -> u64 {
+    let (begun, mut accepted) = (Instant::now(), 0);
+    loop {
+        let said = door.post(LIKES, json!({"count": 1})).await;
+        if said.status.as_u16() == 503 {
+            said.refused(503, "unavailable", "");
+            assert_eq!(said.headers["retry-after"], "2");
+            assert!(said.json["message"].as_str().unwrap().contains("none of these was counted"), "{said:?}");
+            break;
+        }
+        accepted += said.ok()["accepted"].as_u64().unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(5), "{accepted} likes wait to be stored");
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(2), "refused after {:?}", begun.elapsed());
+    accepted
+}
+
+async fn like_until_taken(door: &Door) -> u64 {
+    wait_for("likes to be taken again", LONG, || async {
+        let said = door.post(LIKES, json!({"count": 1})).await;
+        if said.status.is_success() { Ok(said.json["accepted"].as_u64().unwrap()) } else { Err(format!("{said:?}")) }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn likes_that_can_not_be_stored_are_refused_after_a_while_and_taken_again_once_they_are() {
+    let fast = ["service.limits.likes_per_user=1000000", "service.limits.requests_per_user=1000000"];
+    let mut mesh = Mesh::start_with(&fast).await;
+    let alice = mesh.at_one(mesh.client("alice"));
+    let mut accepted = like_until_taken(&alice).await;
+    conserved(&mesh, accepted).await;
+    // It hears nothing, then it is gone.
+    mesh.nats.pause();
+    accepted += like_until_refused(&alice).await;
+    mesh.nats.resume();
+    accepted += like_until_taken(&alice).await;
+    conserved(&mesh, accepted).await;
+    mesh.nats.kill();
+    accepted += like_until_refused(&alice).await;
+    mesh.nats.restart().await;
+    accepted += like_until_taken(&alice).await;
+    conserved(&mesh, accepted).await;
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_the_broker_is_away_it_says_503_and_what_is_said_again_counts_once() {
@@ -22,7 +73,7 @@ async fn while_the_broker_is_away_it_says_503_and_what_is_said_again_counts_once
         said.refused(503, "unavailable", "");
         assert_eq!(said.headers["retry-after"], "2");
     }
-    // Likes are a promise for the next tick that can be kept.
+    // Likes are a promise for the next tick, which can be kept for a while.
     alice.post("/v1/rooms/stage/likes", json!({"count": 7})).await.ok();
     mesh.nats.restart().await;
     for gift in &gifts {

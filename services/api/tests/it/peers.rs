@@ -8,7 +8,7 @@ use pushmesh_protocol::{
     frame::{Ranked, RoomPosition, RoomState},
     message::{CallsAnswer, CallsRequest},
     name::{Filter, Subject},
-    room::{CometStatus, RoomAnswer, RoomAsk, RoomInfo},
+    room::{CometRooms, CometStatus, RoomAnswer, RoomAsk, RoomInfo},
     wire,
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -39,6 +39,18 @@ pub fn comet(bus: &Bus, name: &str, status: CometStatus) -> Peer {
         loop {
             tick.tick().await;
             bus.publish(subject.clone(), wire::encode(&status).into()).await.unwrap();
+        }
+    }))
+}
+
+/// Says that whoever is asked for is in these rooms.
+pub async fn rooms_of(bus: &Bus, name: &str, rooms: &[&str]) -> Peer {
+    let mut asks = bus.subscribe(Subject::comet_rooms(&Instance::new(name).unwrap()).into()).await.unwrap();
+    let rooms = rooms.iter().map(|room| room.parse().unwrap()).collect();
+    let (bus, answer) = (bus.clone(), bytes::Bytes::from(wire::encode(&CometRooms { rooms })));
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        while let Some(ask) = asks.next().await {
+            bus.reply(ask.reply.unwrap(), answer.clone()).await.unwrap();
         }
     }))
 }
@@ -78,6 +90,7 @@ pub fn told(ask: RoomAsk) -> Vec<u8> {
             let place = |place: u16| Ranked { user: format!("u{place}").parse().unwrap(), total: (9 - place).into() };
             RoomAnswer::Ranking { top: (0..places.min(3)).map(place).collect(), gifts_total: 24 }
         }
+        RoomAsk::Skipped { .. } => RoomAnswer::Skipped { offsets: vec![] },
         RoomAsk::Join(_) => panic!("api joins no room"),
     };
     wire::encode(&answer)

@@ -83,6 +83,7 @@ async fn an_owner_that_talks_nonsense_is_no_fault_of_the_callers() {
 async fn history_is_what_clients_were_told_page_by_page() {
     let mesh = Mesh::start_with(&["service.limits.chat_per_user=100"]).await;
     let (keeper, alice, reader) = (mesh.keeper(), mesh.at_one(mesh.client("alice")), reader(&mesh));
+    let _owner = peers::owner(&mesh.bus, |ask, _| peers::told(ask)).await;
     assert_eq!(reader.get("/v1/rooms/stage/history").await.ok(), &json!({"items": [], "more": false}));
     let mut offsets = Vec::new();
     for number in 0..5 {
@@ -125,6 +126,7 @@ async fn history_is_what_clients_were_told_page_by_page() {
 async fn what_nobody_can_read_stands_in_nobodys_way() {
     let mesh = Mesh::start_with(&["service.limits.chat_per_user=100"]).await;
     let (alice, reader) = (mesh.at_one(mesh.client("alice")), reader(&mesh));
+    let _owner = peers::owner(&mesh.bus, |ask, _| peers::told(ask)).await;
     let room: RoomId = "stage".parse().unwrap();
     let first = alice.post("/v1/rooms/stage/messages", json!({"type": "chat", "data": "one"})).await.sequence();
     for number in 0..3 {

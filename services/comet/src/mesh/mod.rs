@@ -12,3 +12,4 @@ pub mod reput;
 pub mod rooms;
 pub mod session;
 pub mod status;
+pub mod whereabouts;

@@ -49,10 +49,14 @@ pub enum Urgent {
         count: usize,
         after_most_ms: u32,
     },
+    /// In which rooms these connections are, or are about to be.
+    RoomsOf(Vec<Address>, oneshot::Sender<Vec<RoomId>>),
     /// All sessions there are now.
     Sessions(oneshot::Sender<Vec<SessionNote>>),
     /// Sessions that were put again; answered by those that are gone meanwhile.
     Renewed(Vec<(Address, Renewal)>, oneshot::Sender<Vec<Address>>),
+    #[cfg(feature = "bench-floor")]
+    Floor(Box<crate::floor::Order>),
     Stop,
 }
 
@@ -134,7 +138,10 @@ impl Weigh for Urgent {
                 Self::Joined(joined) => {
                     joined.instead.len() + joined.frames.iter().map(|frame| ENTRY_BYTES + frame.len()).sum::<usize>()
                 }
+                Self::RoomsOf(addresses, _) => size_of_val(addresses.as_slice()),
                 Self::Renewed(renewals, _) => renewals.len() * size_of::<(Address, Renewal)>(),
+                #[cfg(feature = "bench-floor")]
+                Self::Floor(_) => 0,
                 Self::NotJoined(_) | Self::StopAccepting | Self::Goodbye { .. } | Self::Sessions(_) | Self::Stop => 0,
             }
     }

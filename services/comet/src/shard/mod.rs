@@ -128,6 +128,9 @@ pub struct State {
     backlog_bytes: usize,
     /// As last published.
     members: u64,
+    /// Writes that were published.
+    #[cfg(feature = "bench-floor")]
+    pub written: u64,
 }
 
 async fn run(setup: Setup) {
@@ -188,6 +191,8 @@ impl Shard {
                 goodbye_at: 0,
                 backlog_bytes: 0,
                 members: 0,
+                #[cfg(feature = "bench-floor")]
+                written: 0,
             }),
             courtesies: Rc::default(),
             leaving: CancellationToken::new(),
@@ -269,6 +274,9 @@ impl Shard {
             Urgent::NotJoined(refused) => self.not_joined(state, *refused, self.now()),
             Urgent::StopAccepting => self.leaving.cancel(),
             Urgent::Goodbye { count, after_most_ms } => self.goodbye(state, count, after_most_ms),
+            Urgent::RoomsOf(addresses, answer) => {
+                let _ = answer.send(rooms::rooms_of(state, &addresses));
+            }
             Urgent::Sessions(answer) => {
                 // The asker may have given up; then nobody misses the answer.
                 let _ = answer.send(sessions(&state.slab).collect());
@@ -286,6 +294,8 @@ impl Shard {
                 }
                 let _ = answer.send(gone);
             }
+            #[cfg(feature = "bench-floor")]
+            Urgent::Floor(order) => self.floor(state, *order),
             Urgent::Stop => unreachable!("taken by the caller"),
         }
     }
@@ -315,6 +325,10 @@ impl Shard {
         if members != state.members {
             self.metrics.members_changed(members as f64 - state.members as f64);
             state.members = members;
+        }
+        #[cfg(feature = "bench-floor")]
+        {
+            state.written += state.tally.writes;
         }
         self.metrics.publish(&mut state.tally);
     }

@@ -16,6 +16,7 @@ use super::{
     slab::{Slab, Spot},
 };
 use crate::{
+    address::Address,
     lane::{Class, DropReason, Outgoing},
     limit::{Micros, Rate},
     room::{
@@ -308,6 +309,18 @@ fn oversee(state: &mut State, number: u32, user: &UserId, overseer: bool) {
             None => rooms.room(number).crowd.set_overseer(at, overseer),
         }
     }
+}
+
+/// In which rooms connections are, or are about to be: of more than one of them a room comes more than once.
+pub fn rooms_of(state: &mut State, connections: &[Address]) -> Vec<RoomId> {
+    let State { slab, rooms, .. } = state;
+    let mut found = Vec::new();
+    for address in connections {
+        let Some(live) = slab.live(Spot::of(address)) else { continue };
+        let memberships = live.rooms.iter().flat_map(|memberships| memberships.iter());
+        found.extend(memberships.map(|membership| rooms.room(membership.room).id.clone()));
+    }
+    found
 }
 
 fn members_of(state: &mut State, number: u32, user: &UserId) -> Vec<(u32, Spot)> {

@@ -18,3 +18,4 @@ mod rooms;
 mod slow;
 mod stories;
 mod unheard;
+mod whereabouts;

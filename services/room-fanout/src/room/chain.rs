@@ -3,12 +3,14 @@
 use pushmesh_protocol::{UserId, room::part_of};
 use serde::{Deserialize, Serialize};
 
-use super::timeline::Timeline;
+use super::{timeline::Timeline, trail::Trail};
 
 /// A chain that everybody sees alike.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct Chain {
     pub last: u64,
+    #[serde(default)]
+    trail: Trail,
 }
 
 impl Chain {
@@ -17,7 +19,25 @@ impl Chain {
         if offset <= self.last {
             return None;
         }
+        self.trail.push(offset);
         Some(std::mem::replace(&mut self.last, offset))
+    }
+
+    pub fn trail(&self) -> &Trail {
+        &self.trail
+    }
+
+    /// Only what came up to `end` was of this stream.
+    pub fn cut(&mut self, end: u64) {
+        if self.last > end {
+            *self = Self { last: end, trail: Trail::at(end) };
+        }
+    }
+
+    /// The trail must end where the chain does, whatever a record says.
+    pub fn mended(mut self) -> Self {
+        mend(&mut self.trail, self.last);
+        self
     }
 }
 
@@ -37,6 +57,9 @@ pub(super) struct ChatChain {
     /// By part, as many as there are; none while the room is whole.
     parts: Vec<u64>,
     timeline: Timeline,
+    /// Of the whole.
+    #[serde(default)]
+    trail: Trail,
 }
 
 impl ChatChain {
@@ -47,6 +70,10 @@ impl ChatChain {
     /// The last offset of all.
     pub fn whole(&self) -> u64 {
         self.whole
+    }
+
+    pub fn trail(&self) -> &Trail {
+        &self.trail
     }
 
     /// The last offset that a part saw.
@@ -66,6 +93,7 @@ impl ChatChain {
         if offset <= self.whole {
             return None;
         }
+        self.trail.push(offset);
         Some(std::mem::replace(&mut self.whole, offset))
     }
 
@@ -93,8 +121,18 @@ impl ChatChain {
         self.timeline.parts_at(offset)
     }
 
-    /// The parts' own count must fit what the timeline says, whatever a record says.
+    /// Only what came up to `end` was of this stream: all parts go on from there.
+    pub fn cut(&mut self, end: u64) {
+        if self.whole > end {
+            self.timeline.change(end, self.parts());
+            (self.whole, self.trail) = (end, Trail::at(end));
+            self.parts.fill(end);
+        }
+    }
+
+    /// The parts' own count must fit what the timeline says, and the trail the whole, whatever a record says.
     pub fn mended(mut self) -> Self {
+        mend(&mut self.trail, self.whole);
         let parts = usize::from(self.parts());
         if parts > 1 {
             self.parts.resize(parts, self.whole);
@@ -102,5 +140,11 @@ impl ChatChain {
             self.parts.clear();
         }
         self
+    }
+}
+
+fn mend(trail: &mut Trail, last: u64) {
+    if trail.last() != last {
+        *trail = Trail::at(last);
     }
 }

@@ -17,6 +17,7 @@ use super::{
     past::{Past, PastAsk, PastOf, Span},
     tail::Tail,
     tally::Tally,
+    trail::Trail,
 };
 
 /// A part's chat lies among the others' in the stream: so many times as much is read for it, at most.
@@ -37,7 +38,7 @@ pub enum Asked {
 #[derive(Debug, Clone)]
 pub(super) enum Sources {
     Memory,
-    With(Past),
+    With(Box<Past>),
     /// It can't be read now: memory has to do.
     Without,
 }
@@ -113,9 +114,11 @@ impl Live {
         let normal = Missed { tail: &self.tails.normal, after: resume.normal, past: past.normal };
         let is_behind = resume.high < self.chat.last(view);
         let chains = [
-            gifts.items(|offset, gift| Some(items::gift(offset, 0, gift))),
+            gifts.items(|offset, gift| self.gifts.trail().may_hold(offset).then(|| items::gift(offset, 0, gift))),
             if is_behind { self.missed_chat(high, view, now)? } else { Vec::new() },
-            normal.items(|offset, event| Some(items::happening(offset, 0, event))),
+            normal.items(|offset, event| {
+                self.normal.trail().may_hold(offset).then(|| items::happening(offset, 0, event))
+            }),
         ];
         if chains.iter().any(|chain| chain.len() > around.limits.recover_items) {
             return Err(Lack::Gone);
@@ -132,7 +135,12 @@ impl Live {
     // Of what was told to others since, only the view's own; at its end he is moved to where his view stands.
     fn missed_chat(&self, missed: Missed<RoomMessage>, view: View, now: Millis) -> Result<Vec<RoomItem>, Lack> {
         let (after, last) = (missed.after, self.chat.last(view));
-        let told = |offset: u64| !self.skipped.contains(&offset);
+        // Read from the stream, what was told to nobody must be known to be so.
+        let is_known = self.skipped.forgotten() <= after || self.chat.trail().tells(after).is_some();
+        if missed.past.is_some() && !is_known {
+            return Err(Lack::Gone);
+        }
+        let told = |offset: u64| self.chat.trail().may_hold(offset) && !self.skipped.contains(offset);
         let all = missed.items(|offset, message| told(offset).then(|| items::chat(offset, 0, message)));
         let mut own = Vec::with_capacity(all.len());
         for item in all {
@@ -172,22 +180,32 @@ impl Live {
         let past = match sources {
             Sources::Memory => return Err(Lack::Read(needs)),
             Sources::Without => return Err(Lack::Gone),
-            Sources::With(past) => past,
+            Sources::With(past) => *past,
         };
-        let gifts = reaches(needs.gifts, &past.gifts, &self.tails.gifts)?;
-        let high = reaches(needs.high, &past.high, &self.tails.high)?;
-        let normal = reaches(needs.normal, &past.normal, &self.tails.normal)?;
+        let gifts = reaches(needs.gifts, &past.gifts, &self.tails.gifts, self.gifts.trail())?;
+        let high = reaches(needs.high, &past.high, &self.tails.high, self.chat.trail())?;
+        let normal = reaches(needs.normal, &past.normal, &self.tails.normal, self.normal.trail())?;
         if gifts && high && normal { Ok(past) } else { Err(Lack::Read(needs)) }
     }
 }
 
-// Whether what was read, with what memory holds now, is all that is needed: memory may have moved on meanwhile.
-fn reaches<T>(needed: Option<Span>, past: &Option<PastOf<T>>, tail: &Tail) -> Result<bool, Lack> {
+// Whether what was read, with what memory holds now, is all that is needed: memory may have moved on meanwhile. What the
+// stream has dropped is a lack only where something of this very chain was among it.
+fn reaches<T>(needed: Option<Span>, past: &Option<PastOf<T>>, tail: &Tail, trail: &Trail) -> Result<bool, Lack> {
     match (needed, past) {
         (None, _) => Ok(true),
         (Some(_), None) => Ok(false),
-        (Some(_), Some(past)) if !past.complete => Err(Lack::Gone),
-        (Some(needed), Some(past)) => Ok(past.span.after <= needed.after && past.span.upto >= tail.floor()),
+        (Some(needed), Some(past)) => {
+            // He stands where this chain, as far as it is remembered, never was: its record was lost.
+            if trail.tells(needed.after) == Some(false) {
+                return Err(Lack::Gone);
+            }
+            let is_there = past.first <= needed.after + 1;
+            if !past.to_end || !(is_there || trail.is_found(needed.after, past.first, |offset| past.holds(offset))) {
+                return Err(Lack::Gone);
+            }
+            Ok(past.span.after <= needed.after && past.span.upto >= tail.floor())
+        }
     }
 }
 

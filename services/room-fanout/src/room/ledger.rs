@@ -100,6 +100,11 @@ impl Ledger {
         self.dirty.is_empty() && self.levels_open == 0
     }
 
+    /// Whether a level-up is not known to be stored.
+    pub fn has_open_levels(&self) -> bool {
+        self.levels_open > 0
+    }
+
     pub fn has_dirty(&self) -> bool {
         !self.dirty.is_empty()
     }

@@ -1,7 +1,5 @@
 //! [`Live`]: one room in memory.
 
-use std::collections::VecDeque;
-
 use pushmesh_protocol::{
     Instance, RoomId, UserId,
     frame::RoomItem,
@@ -22,13 +20,13 @@ use super::{
     parts::Cutter,
     ranking::Top,
     record::RoomRecord,
+    retell::Retell,
+    skipped::Skipped,
     tail::Tail,
     tally::Tally,
     tell::Timers,
 };
 
-/// Chats that were told to nobody: so many are remembered, so that history does not tell them either.
-const SKIPPED_MAX: usize = 64;
 /// A chat that is told so late says nothing of how much is being said.
 const LATE: Millis = 5_000;
 /// Names in one notice of who came and went.
@@ -43,7 +41,7 @@ pub(super) struct Live {
     /// The last note that was told.
     pub notes: u64,
     pub tails: Tails,
-    pub skipped: VecDeque<u64>,
+    pub skipped: Skipped,
     pub ledger: Ledger,
     pub gifts_count: u64,
     pub gifts_total: u64,
@@ -53,6 +51,7 @@ pub(super) struct Live {
     pub cutter: Cutter,
     pub gathered: Gathered,
     pub notice: Notice,
+    pub retell: Retell,
     pub timers: Timers,
     /// The last gift whose ranking was told.
     pub ranked: u64,
@@ -95,6 +94,8 @@ pub(super) struct Stored {
     pub listed: bool,
     /// Something of it is being written.
     pub writing: bool,
+    /// As it was read: among its rows is a level-up that was not known to be stored.
+    pub levels_open: bool,
 }
 
 impl Live {
@@ -128,15 +129,17 @@ impl Live {
             tally.repeated += 1;
             return;
         }
-        if message.from.as_ref().is_some_and(|from| around.standing.was_muted(room, from, message.at)) {
+        // Once skipped it stays so, whatever an owner comes to know of mutes later.
+        let is_muted = || message.from.as_ref().is_some_and(|from| around.standing.was_muted(room, from, message.at));
+        if self.skipped.contains(sequence) || is_muted() {
             tally.muted += 1;
-            self.skip(sequence);
+            self.stored.dirty |= self.skipped.push(sequence);
             return;
         }
         let Some(prev) = self.chat.step(sequence) else { return };
         let item = items::chat(sequence, prev, &message);
         // What was said long ago and is told now, after a take-over, is no rate.
-        if message.at + LATE >= now {
+        if message.at.saturating_add(LATE) >= now {
             self.meter.note(pack::item_bytes(&item), now);
             self.timers.look_at_parts(now);
         }
@@ -168,18 +171,9 @@ impl Live {
         }
     }
 
-    fn skip(&mut self, sequence: u64) {
-        if self.skipped.contains(&sequence) {
-            return;
-        }
-        self.skipped.push_back(sequence);
-        if self.skipped.len() > SKIPPED_MAX {
-            self.skipped.pop_front();
-        }
-        self.stored.dirty = true;
-    }
-
     pub fn happening(&mut self, sequence: u64, event: RoomEvent, around: Around, now: Millis, tally: &mut Tally) {
+        // Also of what an earlier owner has told: he may have had no time to compare.
+        self.retell.note(&event.what, now);
         let Some(prev) = self.normal.step(sequence) else {
             tally.repeated += 1;
             return;
@@ -208,9 +202,9 @@ impl Live {
     }
 
     pub fn note(&mut self, sequence: u64, note: Note, around: Around, now: Millis, tally: &mut Tally) {
-        let room = note.room.clone();
         self.notes = sequence;
-        self.gathered.low.push(Audience::Everybody, items::note(sequence, note), self.size(&room, around), now);
+        let size = self.size(&note.room, around);
+        self.gathered.low.push(Audience::Everybody, items::note(sequence, &note), size, now);
         tally.notes += 1;
         self.at = self.at.max(now);
         self.stored.dirty = true;
@@ -264,31 +258,35 @@ impl Live {
 
     pub fn record(&self) -> RoomRecord {
         RoomRecord {
-            gifts: self.gifts,
+            gifts: self.gifts.clone(),
             chat: self.chat.clone(),
-            normal: self.normal,
+            normal: self.normal.clone(),
             notes: self.notes,
-            skipped: self.skipped.iter().copied().collect(),
+            skipped: self.skipped.offsets(),
             gifts_count: self.gifts_count,
             gifts_total: self.gifts_total,
             ranked: self.ranked,
             likes: self.likes.clone(),
             at: self.at,
+            skipped_forgotten: self.skipped.forgotten(),
+            levels_open: self.ledger.has_open_levels(),
         }
     }
 
     /// Its rows come on their own.
     pub fn restore(&mut self, record: RoomRecord, revision: u64) {
-        let RoomRecord { gifts, chat, normal, notes, skipped, gifts_count, gifts_total, ranked, likes, at } = record;
-        (self.gifts, self.chat, self.normal, self.notes) = (gifts, chat.mended(), normal, notes);
+        let RoomRecord { gifts, chat, normal, notes, skipped, skipped_forgotten, levels_open, .. } = record;
+        let RoomRecord { gifts_count, gifts_total, ranked, likes, at, .. } = record;
+        (self.gifts, self.chat, self.normal) = (gifts.mended(), chat.mended(), normal.mended());
+        self.notes = notes;
         self.tails = Tails {
             gifts: Tail::from(self.gifts.last),
             high: Tail::from(self.chat.whole()),
             normal: Tail::from(self.normal.last),
         };
-        self.skipped = skipped.into();
+        self.skipped = Skipped::of(skipped, skipped_forgotten);
         (self.gifts_count, self.gifts_total, self.ranked) = (gifts_count, gifts_total, ranked);
         (self.likes, self.at) = (likes, at);
-        self.stored.revision = revision;
+        (self.stored.revision, self.stored.levels_open) = (revision, levels_open);
     }
 }

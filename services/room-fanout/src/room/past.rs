@@ -33,6 +33,14 @@ pub struct Past {
 pub struct PastOf<T> {
     pub span: Span,
     pub messages: Vec<(u64, T)>,
-    /// Nothing of the span is missing: it was not too much, and the stream still holds everything behind `after`.
-    pub complete: bool,
+    /// It was read to the span's end: it was not too much, and the last of it is still there.
+    pub to_end: bool,
+    /// The stream's first message, asked for after the reading: what is not among `messages` and before this is lost.
+    pub first: u64,
+}
+
+impl<T> PastOf<T> {
+    pub(super) fn holds(&self, offset: u64) -> bool {
+        self.messages.binary_search_by_key(&offset, |(offset, _)| *offset).is_ok()
+    }
 }

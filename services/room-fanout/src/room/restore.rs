@@ -3,12 +3,17 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use pushmesh_protocol::{RoomId, message::Millis, name::parse, wire::WireError};
+use pushmesh_protocol::{
+    RoomId,
+    message::Millis,
+    name::{Key, parse},
+    wire::WireError,
+};
 
 use super::{
     limits::ms,
     live::Live,
-    record::{self, Positions, RoomRecord, RowRecord},
+    record::{self, Checkpoint, Positions, RoomRecord, RowRecord},
     rooms::Rooms,
 };
 
@@ -18,16 +23,16 @@ impl Rooms {
     pub fn restore(&mut self, key: &str, value: &[u8], revision: u64, now: Millis) -> Result<(), WireError> {
         if let Some((partition, room)) = parse::room_snapshot(key) {
             if partition == self.owner.partition {
-                let record: RoomRecord = record::read(self.owner, value)?;
+                let record: RoomRecord = record::read(self.owner, &self.ends, value)?;
                 self.entry(&room, now).restore(record, revision);
             }
         } else if let Some((partition, room, user)) = parse::ledger_row(key) {
             if partition == self.owner.partition {
-                let row = record::read::<RowRecord>(self.owner, value)?.into_row(revision);
+                let row = record::read::<RowRecord>(self.owner, &self.ends, value)?.into_row(revision);
                 self.entry(&room, now).ledger.restore(user, row, now);
             }
-        } else if key == pushmesh_protocol::name::Key::checkpoint(self.owner.partition).as_str() {
-            self.positions = record::read::<Positions>(self.owner, value)?;
+        } else if key == Key::checkpoint(self.owner.partition).as_str() {
+            self.positions = record::read::<Checkpoint>(self.owner, &self.ends, value)?.positions;
             self.storing.revision = revision;
         }
         Ok(())
@@ -37,15 +42,25 @@ impl Rooms {
         self.live.entry(room.clone()).or_insert_with(|| Live { at: 0, ..Live::new(now) })
     }
 
-    /// All entries have been taken. Returns behind which sequences each source has to be read. Rooms in which nothing was
-    /// said for long fall asleep.
-    pub fn restored(&mut self, now: Millis) -> Positions {
+    /// The checkpoint and every room's own record have been taken. Rooms in which nothing was said for long, and of which
+    /// nothing is left to do, fall asleep; returned are the others: their rows are needed.
+    pub fn records_taken(&mut self, now: Millis) -> Vec<RoomId> {
+        self.looked_up.extend(self.live.keys().cloned());
         let idle = ms(self.limits.idle_after);
-        let is_idle = |live: &Live| live.at + idle <= now && live.stored.revision > 0 && live.ledger.is_clean();
-        let idle: HashSet<RoomId> =
-            self.live.iter().filter(|(_, live)| is_idle(live)).map(|(room, _)| room.clone()).collect();
-        self.live.retain(|room, _| !idle.contains(room));
-        self.asleep.extend(idle);
+        let is_idle = |live: &Live| live.at + idle <= now && live.stored.revision > 0 && !live.stored.levels_open;
+        let asleep = &mut self.asleep;
+        self.live.retain(|room, live| {
+            let stays = !is_idle(live);
+            if !stays {
+                asleep.insert(room.clone());
+            }
+            stays
+        });
+        self.live.keys().cloned().collect()
+    }
+
+    /// All that is needed has been taken. Returns behind which sequences each source has to be read.
+    pub fn restored(&mut self, now: Millis) -> Positions {
         let awake: Vec<_> = self.live.keys().cloned().collect();
         for room in awake {
             self.settle_in(&room, now);
@@ -74,6 +89,7 @@ impl Rooms {
     /// Everything that was stored before the take-over has been applied: from now on questions are answered.
     pub fn ready(&mut self, now: Millis) {
         self.ready = true;
+        self.looked_up = HashSet::new();
         let awake: Vec<_> = self.live.keys().cloned().collect();
         for room in awake {
             let overseers = self.standing.overseers(&room);
@@ -86,14 +102,15 @@ impl Rooms {
         }
     }
 
-    /// Brings a sleeping room back: its own entry and all its rows' of the bucket `ledger`, in any order.
+    /// Brings a sleeping room back, or one that nothing is known of: its own entry and all its rows' of the bucket `ledger`, in any order.
     pub fn wake(
         &mut self,
         room: &RoomId,
         entries: impl IntoIterator<Item = (String, Bytes, u64)>,
         now: Millis,
     ) -> Result<(), WireError> {
-        if !self.asleep.contains(room) {
+        let is_unknown = !self.ready && !self.looked_up.contains(room);
+        if !is_unknown && !self.asleep.contains(room) {
             return Ok(());
         }
         let woken = self.wake_from(room, entries, now);
@@ -102,10 +119,13 @@ impl Rooms {
             self.live.remove(room);
             return woken;
         }
-        self.asleep.remove(room);
-        self.entry(room, now);
+        if self.asleep.remove(room) {
+            self.tally.woken += 1;
+        }
+        if !self.ready {
+            self.looked_up.insert(room.clone());
+        }
         self.settle_in(room, now);
-        self.tally.woken += 1;
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use super::{
     around::{Around, Owner},
     chain::View,
     effect::Effect,
+    ends::Ends,
     event::{Asleep, Event, Source},
     join::{Asked, Sources},
     limits::{Limits, ms},
@@ -52,8 +53,11 @@ pub(super) use around;
 pub struct Rooms {
     pub(super) limits: Limits,
     pub(super) owner: Owner,
+    pub(super) ends: Ends,
     pub(super) live: HashMap<RoomId, Live>,
     pub(super) asleep: HashSet<RoomId>,
+    /// Rooms of which all that was stored is known. While messages are replayed, others may have rows and no record yet.
+    pub(super) looked_up: HashSet<RoomId>,
     pub(super) standing: Standing,
     pub(super) presence: Presence,
     pub(super) positions: Positions,
@@ -65,11 +69,18 @@ pub struct Rooms {
 
 impl Rooms {
     pub fn new(limits: Limits, owner: Owner) -> Self {
+        Self::with_ends(limits, owner, Ends::of(owner.streams))
+    }
+
+    /// Where a stream has lost its end.
+    pub fn with_ends(limits: Limits, owner: Owner, ends: Ends) -> Self {
         Self {
             limits,
             owner,
+            ends,
             live: HashMap::new(),
             asleep: HashSet::new(),
+            looked_up: HashSet::new(),
             standing: Standing::default(),
             presence: Presence::default(),
             positions: Positions::default(),
@@ -137,11 +148,19 @@ impl Rooms {
             Event::Role { room, .. } if self.ready => room,
             _ => return None,
         };
-        self.asleep.contains(room).then_some(room)
+        let is_unknown = !self.ready && !self.looked_up.contains(room);
+        (is_unknown || self.asleep.contains(room)).then_some(room)
+    }
+
+    /// When the message that is applied next was stored. ROOM_LOW may begin again, and nobody asks.
+    pub fn stored_at(&mut self, source: Source, at: Millis) {
+        if let Some(newest) = self.positions.newest.get_mut(source as usize) {
+            *newest = at.max(*newest);
+        }
     }
 
     fn passed(&mut self, source: Source, sequence: u64) {
-        let Positions { gifts, chats, events, likes, notes } = &mut self.positions;
+        let Positions { gifts, chats, events, likes, notes, newest: _ } = &mut self.positions;
         match source {
             Source::Gifts => *gifts = sequence.max(*gifts),
             Source::Chats => *chats = sequence.max(*chats),
@@ -243,7 +262,7 @@ impl Rooms {
 
     /// With what [`Asked::Read`] asked for.
     pub fn join_with(&mut self, ask: &JoinAsk, past: Past, now: Millis) -> Asked {
-        self.join_from(ask, Sources::With(past), now)
+        self.join_from(ask, Sources::With(Box::new(past)), now)
     }
 
     /// From memory alone: where that does not hold what was missed, the answer says so.
@@ -305,6 +324,18 @@ impl Rooms {
             None => (Vec::new(), 0),
         };
         Asked::Answer(RoomAnswer::Ranking { top, gifts_total })
+    }
+
+    /// Which lines of its chat were told to nobody.
+    pub fn skipped(&self, room: &RoomId) -> Asked {
+        if !self.ready {
+            return Asked::Answer(RoomAnswer::NotReady);
+        }
+        if self.asleep.contains(room) {
+            return Asked::Asleep(room.clone());
+        }
+        let offsets = self.live.get(room).map_or_else(Vec::new, |live| live.skipped.offsets());
+        Asked::Answer(RoomAnswer::Skipped { offsets })
     }
 
     pub fn take_tally(&mut self) -> Tally {

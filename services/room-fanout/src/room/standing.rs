@@ -79,6 +79,11 @@ impl Standing {
         self.mutes(room, user).map(|mute| mute.until).filter(|until| *until > now).max()
     }
 
+    /// The end of his mute here, or of that in every room.
+    pub fn mute_until(&self, room: Option<&RoomId>, user: &UserId) -> Option<Millis> {
+        self.mutes_of(room, user).map(|mute| mute.until)
+    }
+
     fn mutes(&self, room: &RoomId, user: &UserId) -> impl Iterator<Item = &Mute> {
         self.mutes_of(Some(room), user).into_iter().chain(self.mutes_of(None, user))
     }

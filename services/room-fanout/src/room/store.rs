@@ -6,7 +6,7 @@ use pushmesh_protocol::{RoomId, UserId, message::Millis, name::Key};
 use super::{
     effect::Effect,
     outbox::Outbox,
-    record::{self, Positions, RowRecord},
+    record::{self, Checkpoint, RowRecord},
     rooms::{Rooms, around},
     tell::Turn,
 };
@@ -27,7 +27,7 @@ pub(super) struct Storing {
 #[derive(Debug)]
 pub struct Writes {
     records: Vec<Record>,
-    checkpoint: Positions,
+    checkpoint: Checkpoint,
 }
 
 #[derive(Debug)]
@@ -75,7 +75,7 @@ impl Rooms {
             }
         }
         (self.storing.is_out, self.storing.passed) = (true, false);
-        Some((out.into_effects(), Writes { records, checkpoint: self.positions }))
+        Some((out.into_effects(), Writes { records, checkpoint: self.at_now() }))
     }
 
     /// The records with the revision that each is expected to have; 0: none.
@@ -113,8 +113,20 @@ impl Rooms {
             (self.storing.is_out, self.storing.passed) = (false, true);
             return None;
         }
-        let value = record::write(self.owner, &checkpoint);
-        Some((Key::checkpoint(self.owner.partition), value, self.storing.revision))
+        Some(self.checkpoint_of(&checkpoint))
+    }
+
+    /// The checkpoint as it holds now, where every record is written: at a take-over.
+    pub fn checkpoint(&self) -> (Key, Bytes, u64) {
+        self.checkpoint_of(&self.at_now())
+    }
+
+    fn at_now(&self) -> Checkpoint {
+        Checkpoint { positions: self.positions, ends: self.ends.all.clone() }
+    }
+
+    fn checkpoint_of(&self, checkpoint: &Checkpoint) -> (Key, Bytes, u64) {
+        (Key::checkpoint(self.owner.partition), record::write(self.owner, checkpoint), self.storing.revision)
     }
 
     /// Its new revision, or `None` if it was not written: then more is applied again after a crash, and nothing is lost.
@@ -129,7 +141,10 @@ impl Rooms {
     /// A level-up is stored.
     pub fn level_stored(&mut self, room: &RoomId, user: &UserId, level: u32, now: Millis) {
         if self.live.contains_key(room) {
-            self.with(room, now, |live, _, _| live.ledger.level_stored(user, level));
+            self.with(room, now, |live, _, _| {
+                live.ledger.level_stored(user, level);
+                live.stored.dirty |= !live.ledger.has_open_levels();
+            });
         }
     }
 

@@ -98,6 +98,7 @@ impl Live {
             self.is_unranked(around).then(|| self.timers.ranked_at + ms(limits.ranking_every)),
             self.notice.pending.then(|| self.notice.told_at + ms(limits.presence_every)),
             self.ledger.has_level_ups().then_some(0),
+            self.retell.due().filter(|_| around.ready),
         ];
         for due in dues.into_iter().flatten() {
             next = next.min(due);
@@ -120,6 +121,7 @@ impl Live {
         if self.timers.parts.is_some_and(|at| at <= now) {
             self.look_at_parts(room, around, now, tally);
         }
+        self.retell(room, around, now);
         self.tell_ranking(room, around, now, out);
         self.tell_presence(room, around, now);
         let heads = self.timers.heads.is_some_and(|at| at <= now);
@@ -191,6 +193,15 @@ impl Live {
         self.gathered.normal.begin(now);
         let ranking = Ranking { room: room.clone(), top, gifts_total, at: now };
         out.push(RoomClass::Normal, Effect::Ranking { ranking, gift: self.ranked });
+    }
+
+    fn retell(&mut self, room: &RoomId, around: Around, now: Millis) {
+        if !around.ready || self.retell.due().is_none_or(|due| due > now) {
+            return;
+        }
+        for item in self.retell.look(room, around.standing, now) {
+            self.gathered.normal.push(Audience::Everybody, item, self.size(room, around), now);
+        }
     }
 
     fn tell_presence(&mut self, room: &RoomId, around: Around, now: Millis) {
@@ -284,7 +295,12 @@ impl Live {
             return false;
         }
         let idle_at = self.at + ms(around.limits.idle_after);
-        if idle_at <= now && around.present == 0 && self.is_clean() && self.gathered.is_empty() {
+        if idle_at <= now
+            && around.present == 0
+            && self.is_clean()
+            && self.gathered.is_empty()
+            && self.retell.is_empty()
+        {
             return true;
         }
         self.timers.sleep = idle_at.max(now + SLEEP_AGAIN);

@@ -38,7 +38,7 @@ impl Serving {
         }
         let _process = match &ask {
             RoomAsk::Join(ask) => span::child("process pm.v1.room.ask.{p}", Role::Server, ask.trace),
-            RoomAsk::Info { .. } | RoomAsk::Ranking { .. } => {
+            RoomAsk::Info { .. } | RoomAsk::Ranking { .. } | RoomAsk::Skipped { .. } => {
                 span::child("process pm.v1.room.ask.{p}", Role::Server, None)
             }
         };
@@ -52,6 +52,7 @@ impl Serving {
             RoomAsk::Join(ask) => self.rooms.join(ask, self.clock.now()),
             RoomAsk::Info { room } => self.rooms.info(room),
             RoomAsk::Ranking { room, places } => self.rooms.ranking(room, *places),
+            RoomAsk::Skipped { room } => self.rooms.skipped(room),
         }
     }
 

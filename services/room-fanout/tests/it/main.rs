@@ -4,12 +4,18 @@
 
 mod config;
 mod failing;
+mod hidden;
 mod joins;
 mod likes;
+mod lost;
 mod mesh;
 mod owners;
 mod parts;
+mod quiet;
 mod records;
+mod refused;
+mod server;
+mod standing;
 mod stories;
 mod trace;
 mod viewer;

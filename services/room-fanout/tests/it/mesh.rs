@@ -28,6 +28,7 @@ pub struct Mesh {
     pub nats: Nats,
     pub bus: Bus,
     numbers: AtomicU64,
+    stream_max_bytes: u64,
 }
 
 pub fn partitions() -> Partitions {
@@ -60,11 +61,23 @@ pub async fn connect(url: &str, service: &str, instance: &str) -> Bus {
 
 impl Mesh {
     pub async fn start() -> Mesh {
+        Self::with_streams_of(TopologyConfig::default().stream_max_bytes).await
+    }
+
+    /// Streams and buckets hold so many bytes each.
+    pub async fn with_streams_of(stream_max_bytes: u64) -> Mesh {
         let nats = Nats::start().await;
         let bus = connect(&nats.url(), "test", "test").await;
-        let config = TopologyConfig { partitions: partitions(), ..TopologyConfig::default() };
-        pushmesh_bus::provision(&bus, &topology(&config)).await.unwrap();
-        Mesh { nats, bus, numbers: AtomicU64::new(1) }
+        let mesh = Mesh { nats, bus, numbers: AtomicU64::new(1), stream_max_bytes };
+        mesh.provision().await;
+        mesh
+    }
+
+    /// What is missing is made.
+    pub async fn provision(&self) {
+        let stream_max_bytes = self.stream_max_bytes;
+        let config = TopologyConfig { partitions: partitions(), stream_max_bytes, ..TopologyConfig::default() };
+        pushmesh_bus::provision(&self.bus, &topology(&config)).await.unwrap();
     }
 
     pub async fn room_fanout(&self, name: &str, settings: &[&str]) -> Process {
@@ -188,6 +201,12 @@ impl Mesh {
         self.event(of, RoomHappening::Mute { user: user(who), until, everywhere: false }).await;
     }
 
+    /// Before its time. As api does it.
+    pub async fn unmute(&self, of: &str, who: &str) {
+        self.bucket(Bucket::MUTES).await.purge(&Key::mute_in(&room(of), &user(who))).await.unwrap();
+        self.event(of, RoomHappening::Mute { user: user(who), until: 0, everywhere: false }).await;
+    }
+
     /// Asks the owner of a room, whoever that is, until it can say something.
     pub async fn ask(&self, of: &str, ask: &RoomAsk) -> RoomAnswer {
         ask_over(&self.bus, of, ask).await
@@ -277,6 +296,10 @@ impl Crew {
             crew.insert((*name).to_owned(), mesh.room_fanout(name, settings).await);
         }
         Crew(crew)
+    }
+
+    pub async fn add(&mut self, mesh: &Mesh, name: &str, settings: &[&str]) {
+        self.0.insert(name.to_owned(), mesh.room_fanout(name, settings).await);
     }
 
     pub fn at(&self, name: &str) -> &Process {

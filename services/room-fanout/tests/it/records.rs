@@ -44,6 +44,48 @@ async fn an_idle_room_falls_asleep_and_wakes_with_all_its_sums() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_take_over_reads_no_rows_of_rooms_that_sleep_and_their_totals_survive_it() {
+    let mesh = Mesh::start().await;
+    let settings =
+        ["service.idle_after=1s", "service.write_every=100ms", "service.heads_for=100ms", "service.heads_every=100ms"];
+    let mut crew = Crew::start(&mesh, &["one"], &settings).await;
+    let rooms: Vec<_> = (0..12).map(|n| if n == 0 { "a".to_owned() } else { format!("room{n}") }).collect();
+    for (n, of) in rooms.iter().enumerate() {
+        for (who, value) in [("bob", 100 + n as u64), ("cat", 7), ("dan", 0)] {
+            mesh.give(of, who, value).await;
+        }
+        mesh.likes(of, "api1", 1, 20 + n as u64).await;
+    }
+    let asleep = async |crew: &Crew, name: &str| {
+        wait_for("all to sleep", LONG, async || {
+            match mesh.metric(crew.at(name), "pushmesh_room_fanout_rooms_asleep").await {
+                12.0 => Ok(()),
+                other => Err(format!("{other}")),
+            }
+        })
+        .await;
+    };
+    asleep(&crew, "one").await;
+    // Who read this would not take the partition.
+    let ledger = mesh.bus.bucket(&Bucket::LEDGER).await.unwrap();
+    let row = ledger.get(&row_of("bob")).await.unwrap().unwrap();
+    let garbage = ledger.update(&row_of("bob"), "garbage".into(), row.revision).await.unwrap();
+    crew.get("one").kill();
+    crew.add(&mesh, "two", &settings).await;
+    asleep(&crew, "two").await;
+    assert_eq!(mesh.metric(crew.at("two"), "pushmesh_room_fanout_unreadable_records_total").await, 0.0);
+    ledger.update(&row_of("bob"), row.value, garbage).await.unwrap();
+    for (n, of) in rooms.iter().enumerate() {
+        let bob = 100 + n as u64;
+        assert_eq!(mesh.ranking(of).await, (vec![("bob".to_owned(), bob), ("cat".to_owned(), 7)], bob + 7));
+        let info = mesh.info(of).await;
+        assert_eq!((info.gifts, info.likes_total), (3, 20 + n as u64));
+        mesh.give(of, "cat", 1).await;
+        mesh.expect_total(of, bob + 8).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_late_write_of_an_earlier_owner_changes_nothing() {
     let mesh = Mesh::start().await;
     let mut crew = Crew::start(&mesh, &["one", "two"], &["service.write_every=100ms"]).await;

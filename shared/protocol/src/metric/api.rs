@@ -31,6 +31,10 @@ pub const LIKES_UNTOLD: Counter = Counter {
 pub const LIKE_ROOMS: Gauge = Gauge { name: "pushmesh_api_like_rooms", help: "Rooms with likes of late." };
 pub const LIMITED: Gauge =
     Gauge { name: "pushmesh_api_limits_remembered", help: "Users, backends and rooms whose rates are remembered." };
+pub const COMETS_SILENT: Counter = Counter {
+    name: "pushmesh_api_comets_silent_total",
+    help: "Comets that did not say in which rooms a user is: those rooms were not told of his mute everywhere.",
+};
 pub const MALFORMED: Counter = Counter {
     name: "pushmesh_api_malformed_records_total",
     help: "Records of rooms and mutes that nobody can read. Alarm above zero.",

@@ -30,3 +30,10 @@ pub const HELD_BYTES: Gauge =
     Gauge { name: "pushmesh_bus_held_bytes", help: "Bytes of messages waiting to be stored, of all connections" };
 pub const STORE_SECONDS: Histogram =
     Histogram { name: "pushmesh_bus_store_seconds", help: "From the first publish of a message to its ack" };
+/// One try of a take-over's request to JetStream's API, answered or given up: its count says how many there were.
+pub const API_SECONDS: Histogram =
+    Histogram { name: "pushmesh_bus_api_seconds", help: "From a take-over's request to JetStream's API to its answer" };
+pub const API_WAIT_SECONDS: Histogram = Histogram {
+    name: "pushmesh_bus_api_wait_seconds",
+    help: "How long a take-over's request to JetStream's API waited for its turn on its connection",
+};

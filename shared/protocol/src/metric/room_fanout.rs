@@ -24,7 +24,7 @@ counters! {
         "Dead letters, by reason: each is a message that no room was told. Alarm above zero.";
     DEAD_DROPPED = "pushmesh_room_fanout_dead_dropped_total", "Dead letters that nobody keeps, because too many waited.";
     MISSING = "pushmesh_room_fanout_missing_total",
-        "Times that a stream no longer held all that a new owner had to replay: its sums may lack something.";
+        "Times that a stream no longer held all that an owner had to replay, or had lost its end: sums may lack something.";
     /// Label: `class`.
     BATCHES = "pushmesh_room_fanout_batches_total", "Publishes to comets, by class.";
     /// Label: `class`.

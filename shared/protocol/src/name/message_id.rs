@@ -1,8 +1,9 @@
 //! [`MessageId`]: what the streams know a message by.
 
 use crate::{
-    id::{DeviceId, GiftKey, Instance, Kind, LoginId, PushId, RoomId, Token, UserId},
-    message::{DeadReason, Epoch, Millis},
+    gift_key::GiftKey,
+    id::{DeviceId, Instance, Kind, LoginId, PushId, RoomId, Token, UserId},
+    message::{DeadReason, EndedBy, Epoch, Millis},
 };
 
 /// What dedupes a message within a stream's window.
@@ -40,8 +41,13 @@ impl MessageId {
         Self(id.to_string())
     }
 
-    pub fn login_ended(kind: &Kind, login: &LoginId) -> Self {
-        Self(format!("{kind}.{login}.ended"))
+    /// The end of a login in one kind; by the record of LOGIN that ended it for good, if one did: an end that a session may
+    /// undo must not hide it.
+    pub fn login_ended(kind: &Kind, login: &LoginId, by: Option<&EndedBy>) -> Self {
+        match by {
+            Some(EndedBy { sequence, .. }) => Self(format!("{kind}.{login}.{sequence}.ended")),
+            None => Self(format!("{kind}.{login}.ended")),
+        }
     }
 
     /// A change of a directory: the writer's own count of them, in one of its lives. Two changes of one membership

@@ -17,6 +17,11 @@ pub fn session(key: &str) -> Option<(Partition, UserId, ConnId)> {
     parts.next().is_none().then_some(found)
 }
 
+/// `<p>.<user>.<conn>.login`.
+pub fn session_login(key: &str) -> Option<(Partition, UserId, ConnId)> {
+    session(key.strip_suffix(".login")?)
+}
+
 /// `<p>.<user>.<push>`.
 pub fn pending(key: &str) -> Option<(Partition, UserId, PushId)> {
     let mut parts = key.split('.');

@@ -19,7 +19,11 @@ proptest! {
         let p = Partition(p);
         let user = first.clone().into();
         let conn = second.clone().into();
-        prop_assert_eq!(parse::session(Key::session(p, &user, &conn).as_str()), Some((p, user.clone(), conn)));
+        prop_assert_eq!(parse::session(Key::session(p, &user, &conn).as_str()), Some((p, user.clone(), conn.clone())));
+        let login = Key::session_login(p, &user, &conn);
+        prop_assert_eq!(parse::session_login(login.as_str()), Some((p, user.clone(), conn.clone())));
+        prop_assert_eq!(parse::session(login.as_str()), None);
+        prop_assert_eq!(parse::session_login(Key::session(p, &user, &conn).as_str()), None);
         let push = PushId::from_bytes(id);
         prop_assert_eq!(parse::pending(Key::pending(p, &user, push).as_str()), Some((p, user.clone(), push)));
         let instance = second.clone().into();
@@ -61,4 +65,6 @@ proptest! {
 fn other_keys_of_the_session_bucket_are_no_sessions() {
     let used = Key::used_sid(Partition(3), &"alice".parse().unwrap(), &"s1".parse().unwrap());
     assert_eq!(parse::session(used.as_str()), None);
+    let used = Key::used_sid(Partition(3), &"alice".parse().unwrap(), &"login".parse().unwrap());
+    assert_eq!(parse::session_login(used.as_str()), None);
 }

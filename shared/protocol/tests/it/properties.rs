@@ -137,3 +137,14 @@ proptest! {
         prop_assert!(unit.ancestry().all(|above| above.covers(&unit)));
     }
 }
+
+/// New fields go last: what the version before wrote is read.
+#[test]
+fn an_end_of_a_login_of_the_version_before_is_read() {
+    let (user, login_id, kind) = ("alice".parse().unwrap(), "l1".parse().unwrap(), "group".parse().unwrap());
+    let ended = LoginEnded { user, login_id, kind, at: 7, by: None };
+    assert_eq!(wire::decode::<LoginEnded>(&wire::encode(&("alice", "l1", "group", 7_u64))).unwrap(), ended);
+    let by = EndedBy { sequence: 9, successor: Some(Successor { login_id: "l2".parse().unwrap(), at: 8 }) };
+    let ended = LoginEnded { by: Some(by), ..ended };
+    assert_eq!(wire::decode::<LoginEnded>(&wire::encode(&ended)).unwrap(), ended);
+}

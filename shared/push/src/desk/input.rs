@@ -2,7 +2,7 @@
 
 use pushmesh_protocol::{
     ConnId, TraceContext, Unit, UserId,
-    message::{Epoch, Millis, OnlineEntry, PushOrder, Session},
+    message::{Epoch, Millis, OnlineEntry, PushOrder, Session, SessionLogin},
 };
 
 use super::Comets;
@@ -38,6 +38,17 @@ pub(crate) enum SessionNews {
         session: Session,
     },
     Gone {
+        user: UserId,
+        conn: ConnId,
+    },
+    /// What has become of the login that a session began with.
+    Stands {
+        user: UserId,
+        conn: ConnId,
+        login: SessionLogin,
+    },
+    /// Nothing is said of it any more.
+    StandsNoMore {
         user: UserId,
         conn: ConnId,
     },

@@ -14,6 +14,8 @@ mod orders;
 pub(crate) mod presence;
 mod resync;
 mod roll;
+mod sessions;
+mod standing;
 #[cfg(test)]
 mod tests;
 
@@ -22,7 +24,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use pushmesh_protocol::{
     DeviceId, Kind, LoginId, TraceContext, Unit, UserId,
     frame::ActiveCall,
-    message::{Epoch, LoginEvent, Millis, OnlineEntry, Policy, Source},
+    message::{EndedBy, Epoch, LoginEvent, Millis, OfflineCause, OnlineEntry, Policy, Source, Successor},
 };
 
 pub(crate) use self::{
@@ -30,7 +32,7 @@ pub(crate) use self::{
     input::{Effects, Input, MemberNews, Outcome, SessionNews},
 };
 use self::{
-    presence::{Offline, Online, OnlineVerdict, SessionVerdict},
+    presence::{Offline, Online, OnlineVerdict},
     resync::Resync,
     roll::{Roll, UserIx},
 };
@@ -154,6 +156,9 @@ impl Desk {
             let Some(id) = self.roll.id(user).cloned() else { continue };
             let Some((_, presence)) = self.roll.presence_of(&id) else { continue };
             let logins: Vec<LoginId> = presence.logins().iter().map(|login| login.id.clone()).collect();
+            // The owner before may not have come to say it in this kind.
+            let ended = presence.ended_before_their_sessions().into_iter();
+            effects.orders.extend(ended.map(|(login, by)| self.login_ended(&id, login, Some(by), now)));
             for login in logins {
                 self.tell_login(user, &login, book, None, now, &mut effects);
                 self.withdraw_ended(user, &login, book, &mut effects);
@@ -185,6 +190,8 @@ impl Desk {
     /// The active calls of a login, as its pushes tell them; the youngest 256 if there are more.
     pub(crate) fn calls(&self, user: &UserId, login: &LoginId, book: &CallBook) -> Vec<ActiveCall> {
         let Some(user) = self.roll.find(user) else { return Vec::new() };
+        // A connection asks for the login that it began with.
+        let login = self.roll.presence(user).map_or(login, |presence| presence.in_place_of(login));
         let mut calls = self.active_calls(user, book);
         calls.sort_by_key(|call| std::cmp::Reverse(call.started_at));
         calls.truncate(CALLS_MAX);
@@ -214,7 +221,12 @@ impl Desk {
                 self.logins = self.logins + presence.logins().len() - before;
                 let outcome = match verdict {
                     OnlineVerdict::Begins { replaced } => {
-                        effects.orders.extend(replaced.map(|older| self.login_ended(&user, older, now)));
+                        for older in replaced {
+                            let by =
+                                EndedBy { sequence, successor: Some(Successor { login_id: login_id.clone(), at }) };
+                            self.remember_end(&user, now);
+                            effects.orders.push(self.login_ended(&user, older, Some(by), now));
+                        }
                         self.tell_login(ix, &login_id, book, trace, now, effects);
                         Outcome::Evaluated
                     }
@@ -230,74 +242,19 @@ impl Desk {
                 let before = presence.logins().len();
                 let ended = presence.offline(offline, &self.comets, now);
                 self.logins = self.logins + presence.logins().len() - before;
-                self.ends.push_back((now + ENDS_KEPT.as_millis() as Millis, user.clone()));
-                effects.orders.extend(ended.into_iter().map(|login| self.login_ended(&user, login, now)));
+                self.remember_end(&user, now);
+                // After a timeout the sessions say what is, and one that logged out is on its way out.
+                let by = (cause == OfflineCause::Reported).then_some(EndedBy { sequence, successor: None });
+                effects.orders.extend(ended.into_iter().map(|login| self.login_ended(&user, login, by.clone(), now)));
                 self.roll.tidy(ix);
                 Outcome::Evaluated
             }
         }
     }
 
-    fn session(&mut self, news: SessionNews, now: Millis, effects: &mut Effects) {
-        match news {
-            SessionNews::Put { user, conn, session } => {
-                self.resync.saw_session(&user, &conn);
-                let (_, presence) = self.roll.presence_mut(&user);
-                let before = presence.logins().len();
-                // While loading, the look-up of all logins that follows is theirs too.
-                let verdict = presence.session(conn, &session, &self.comets, !self.serving);
-                self.logins = self.logins + presence.logins().len() - before;
-                self.session_begins(&user, session.login_id, verdict, now, effects);
-            }
-            SessionNews::Gone { user, conn } => {
-                self.resync.saw_session(&user, &conn);
-                let Some((ix, presence)) = self.roll.presence_of(&user) else { return };
-                let ended = presence.session_gone(&conn, &self.comets);
-                self.logins -= usize::from(ended.is_some());
-                effects.orders.extend(ended.map(|login| self.login_ended(&user, login, now)));
-                self.roll.tidy(ix);
-            }
-            SessionNews::Restarted => self.resync.sessions_restarted(),
-            SessionNews::Current => {
-                for (user, conn) in self.resync.sessions_missing(&self.roll) {
-                    self.session(SessionNews::Gone { user, conn }, now, effects);
-                }
-            }
-        }
-    }
-
-    fn session_begins(
-        &mut self,
-        user: &UserId,
-        login: LoginId,
-        verdict: SessionVerdict,
-        now: Millis,
-        effects: &mut Effects,
-    ) {
-        let SessionVerdict::Begins { replaced } = verdict else { return };
-        effects.orders.extend(replaced.map(|older| self.login_ended(user, older, now)));
-        if self.serving {
-            let due = now + self.rules.session_grace.as_millis() as Millis;
-            self.unreported.push_back((due, user.clone(), login));
-        }
-    }
-
-    /// Other comets are heard than before: a login that timed out with an unheard one may be back.
-    fn heard(&mut self, comets: Comets, now: Millis, effects: &mut Effects) {
-        if self.comets == comets {
-            return;
-        }
-        self.comets = comets;
-        let awaiting = self.roll.present().filter(|(_, presence)| presence.awaits_a_comet());
-        for user in awaiting.map(|(user, _)| user.clone()).collect::<Vec<_>>() {
-            let Some((_, presence)) = self.roll.presence_of(&user) else { continue };
-            let before = presence.logins().len();
-            let verdicts = presence.heard_again(&self.comets);
-            self.logins = self.logins + presence.logins().len() - before;
-            for (login, verdict) in verdicts {
-                self.session_begins(&user, login, verdict, now, effects);
-            }
-        }
+    /// An end was noted: to be forgotten when nothing can be overtaken by it any more.
+    fn remember_end(&mut self, user: &UserId, now: Millis) {
+        self.ends.push_back((now + ENDS_KEPT.as_millis() as Millis, user.clone()));
     }
 
     fn member(&mut self, news: MemberNews, book: &CallBook, now: Millis, effects: &mut Effects) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pushmesh_protocol::{
     LoginId, PushId, TraceContext, Unit, UserId,
     frame::{ActiveCall, Call},
-    message::{Body, Delivery, LoginEnded, Millis, PushOrder, Target, Withdrawal},
+    message::{Body, Delivery, EndedBy, LoginEnded, Millis, PushOrder, Target, Withdrawal},
 };
 
 use super::{CLOCKS_APART_MS, Desk, Effects, Recipient, Rules, presence::Presence, roll::UserIx};
@@ -99,8 +99,9 @@ impl Desk {
         }
     }
 
-    pub(super) fn login_ended(&self, user: &UserId, login_id: LoginId, now: Millis) -> PushOrder {
-        PushOrder::LoginEnded(LoginEnded { user: user.clone(), login_id, kind: self.rules.kind.clone(), at: now })
+    /// `by`: the record of LOGIN that ended it for good, if one did.
+    pub(super) fn login_ended(&self, user: &UserId, login_id: LoginId, by: Option<EndedBy>, now: Millis) -> PushOrder {
+        PushOrder::LoginEnded(LoginEnded { user: user.clone(), login_id, kind: self.rules.kind.clone(), at: now, by })
     }
 
     fn recipients(&self, user: UserIx) -> impl Iterator<Item = Recipient<'_>> {

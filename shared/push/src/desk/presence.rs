@@ -1,14 +1,19 @@
 //! One user's logins and sessions, and the rules by which logins begin and end. Pure.
 //!
 //! A device has at most one login here. Records may come twice, late, or after what they precede; sessions are seen
-//! by a watch of their own, before or after the records of their logins.
+//! by a watch of their own, before or after the records of their logins, and so is what has become of the logins that
+//! they began with. Whoever sits there is in that login's successor then.
+
+mod sitting;
 
 use pushmesh_protocol::{
-    ConnId, DeviceId, Instance, LoginId,
-    message::{Epoch, Millis, OfflineCause, Session},
+    ConnId, DeviceId, LoginId,
+    message::{EndedBy, Millis, OfflineCause},
 };
 
-use super::comets::Comets;
+use self::sitting::{Seat, Sitting};
+pub(crate) use self::sitting::{SessionVerdict, Stands};
+use super::{comets::Comets, standing::Standing};
 
 /// Most ends remembered of one user: beyond it the oldest is forgotten.
 const ENDS_MAX: usize = 16;
@@ -25,24 +30,6 @@ pub(crate) struct Login {
     pub(crate) told: bool,
     /// A timeout was reported while a session was live: it ends when the last one goes.
     timed_out: bool,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-struct Seat {
-    conn: ConnId,
-    login: LoginId,
-    device: DeviceId,
-    comet: Instance,
-    comet_epoch: Epoch,
-    since: Millis,
-    left: bool,
-}
-
-impl Seat {
-    /// Whether somebody sits there: of an unheard start of a comet nobody does.
-    fn is_live(&self, comets: &Comets) -> bool {
-        !self.left && comets.hears(&self.comet, self.comet_epoch)
-    }
 }
 
 /// An end that has been applied, so that what it overtook is recognised.
@@ -77,20 +64,13 @@ pub(crate) struct Offline {
 
 #[derive(Debug, PartialEq)]
 pub(crate) enum OnlineVerdict {
-    /// Noted: look up its calls. Ends the device's older login, if there was one.
-    Begins { replaced: Option<LoginId> },
+    /// Noted: look up its calls. Ends the device's older login, if there was one; else those that sessions of the device
+    /// began with have ended before, and it stands in their place.
+    Begins { replaced: Vec<LoginId> },
     /// Something newer of this login or device has been applied already.
     Overtaken,
     /// Too old to be told, and nobody is there.
     Stale,
-}
-
-#[derive(Debug, PartialEq)]
-pub(crate) enum SessionVerdict {
-    /// Its login is noted, or has ended, or is older than the device's login.
-    Known,
-    /// A login that no record has told of yet.
-    Begins { replaced: Option<LoginId> },
 }
 
 #[derive(Debug, Default)]
@@ -98,6 +78,7 @@ pub(crate) struct Presence {
     logins: Vec<Login>,
     seats: Vec<Seat>,
     ends: Vec<End>,
+    standing: Standing,
 }
 
 impl Presence {
@@ -113,8 +94,23 @@ impl Presence {
         self.seats.iter().map(|seat| &seat.conn)
     }
 
+    /// Connections whose session is known to have begun with a login that has ended.
+    pub(crate) fn standing(&self) -> impl Iterator<Item = &ConnId> {
+        self.standing.conns()
+    }
+
+    /// Logins that ended while a session that began with them stands.
+    pub(crate) fn ended_before_their_sessions(&self) -> Vec<(LoginId, EndedBy)> {
+        self.standing.ended()
+    }
+
+    /// The login that stands in this one's place; itself, where nothing is known of its end.
+    pub(crate) fn in_place_of<'a>(&'a self, login: &'a LoginId) -> &'a LoginId {
+        self.standing.of(login).and_then(EndedBy::current).unwrap_or(login)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.logins.is_empty() && self.seats.is_empty() && self.ends.is_empty()
+        self.logins.is_empty() && self.seats.is_empty() && self.ends.is_empty() && self.standing.is_empty()
     }
 
     /// Forgets ends noted before `before`.
@@ -125,21 +121,26 @@ impl Presence {
 
     /// `stale_before`: an older record begins no login of a device without session.
     pub(crate) fn online(&mut self, online: Online, stale_before: Millis, now: Millis) -> OnlineVerdict {
-        if self.ends.iter().any(|end| end.overtook(&online)) {
+        if self.overtook(&online) {
             return OnlineVerdict::Overtaken;
         }
         if online.at < stale_before && !self.seats.iter().any(|seat| seat.device == online.device) {
             return OnlineVerdict::Stale;
         }
         let Some(noted) = self.logins.iter_mut().find(|login| login.device == online.device) else {
+            let replaced = self.began_with(&online);
+            for id in &replaced {
+                let end = End { login: Some(id.clone()), at: online.at, sequence: online.sequence, ..End::at(now) };
+                self.remember(end);
+            }
             self.note(online.login, online.device, online.at, Some(online.sequence), true);
-            return OnlineVerdict::Begins { replaced: None };
+            return OnlineVerdict::Begins { replaced };
         };
         if noted.id == online.login {
             // The other door's record, or the same one again: its pushes have the same ids.
             noted.sequence = noted.sequence.max(Some(online.sequence));
             noted.told = true;
-            return OnlineVerdict::Begins { replaced: None };
+            return OnlineVerdict::Begins { replaced: Vec::new() };
         }
         let overtaken = match noted.sequence {
             Some(sequence) => online.sequence < sequence,
@@ -149,11 +150,15 @@ impl Presence {
             return OnlineVerdict::Overtaken;
         }
         let older = noted.id.clone();
-        let replaced = self.forget(&older);
+        let replaced = self.forget(&older).into_iter().collect();
         // Its session may be seen only now: it brings nothing back.
         self.remember(End { login: Some(older), at: online.at, sequence: online.sequence, ..End::at(now) });
         self.note(online.login, online.device, online.at, Some(online.sequence), true);
         OnlineVerdict::Begins { replaced }
+    }
+
+    fn overtook(&self, online: &Online) -> bool {
+        self.ends.iter().any(|end| end.overtook(online)) || self.standing.overtook(&online.device, online.sequence)
     }
 
     /// The logins that this record ends, or ended when it came before.
@@ -185,75 +190,6 @@ impl Presence {
         self.ends.push(end);
     }
 
-    /// A session was put: a new one, or a new word of a known one.
-    pub(crate) fn session(&mut self, conn: ConnId, session: &Session, comets: &Comets, told: bool) -> SessionVerdict {
-        let seat = Seat {
-            conn,
-            login: session.login_id.clone(),
-            device: session.device.clone(),
-            comet: comets.name(&session.comet),
-            comet_epoch: session.comet_epoch,
-            since: session.since,
-            left: session.left.is_some(),
-        };
-        match self.seats.iter_mut().find(|known| known.conn == seat.conn) {
-            // Read again, it undoes no end.
-            Some(known) if *known == seat => return SessionVerdict::Known,
-            Some(known) => *known = seat.clone(),
-            None => self.seats.push(seat.clone()),
-        }
-        self.sit(&seat, told)
-    }
-
-    /// Whether a comet that is heard again may bring a login back.
-    pub(crate) fn awaits_a_comet(&self) -> bool {
-        self.ends.iter().any(|end| end.timeout) && !self.seats.is_empty()
-    }
-
-    /// The logins that timed out while their comet was not heard, and that it has again.
-    pub(crate) fn heard_again(&mut self, comets: &Comets) -> Vec<(LoginId, SessionVerdict)> {
-        let timed_out =
-            |seat: &Seat| self.ends.iter().any(|end| end.timeout && end.login.as_ref() == Some(&seat.login));
-        let back = |seat: &&Seat| seat.is_live(comets) && timed_out(seat);
-        let back: Vec<Seat> = self.seats.iter().filter(back).cloned().collect();
-        back.into_iter()
-            .map(|seat| {
-                let verdict = self.sit(&seat, false);
-                (seat.login, verdict)
-            })
-            .collect()
-    }
-
-    fn sit(&mut self, seat: &Seat, told: bool) -> SessionVerdict {
-        if self.logins.iter().any(|login| login.id == seat.login) {
-            return SessionVerdict::Known;
-        }
-        // Only a timeout is undone by a session that has not left: it may have been resumed at the last moment.
-        let ended = |end: &End| end.ends_login_of(seat) && (!end.timeout || seat.left);
-        if self.ends.iter().any(ended) {
-            return SessionVerdict::Known;
-        }
-        let noted = self.logins.iter().find(|login| login.device == seat.device);
-        if noted.is_some_and(|noted| seat.since < noted.at) {
-            return SessionVerdict::Known;
-        }
-        let replaced = noted.map(|noted| noted.id.clone()).and_then(|id| self.forget(&id));
-        self.note(seat.login.clone(), seat.device.clone(), seat.since, None, told);
-        SessionVerdict::Begins { replaced }
-    }
-
-    /// A session is gone. Returns the login that ended by it: one that had timed out before, or that nothing else told of. (A
-    /// session's key is purged when its login's end is stored; an owner that came in between knows of neither.)
-    pub(crate) fn session_gone(&mut self, conn: &ConnId, comets: &Comets) -> Option<LoginId> {
-        let at = self.seats.iter().position(|seat| seat.conn == *conn)?;
-        let seat = self.seats.swap_remove(at);
-        shrink(&mut self.seats);
-        let login = self.logins.iter().find(|login| login.id == seat.login)?;
-        let last = login.sequence.is_none() && !self.seats.iter().any(|other| other.login == seat.login);
-        let over = (login.timed_out || last) && !self.live(&login.device, comets);
-        over.then_some(seat.login).and_then(|id| self.forget(&id))
-    }
-
     fn note(&mut self, id: LoginId, device: DeviceId, at: Millis, sequence: Option<u64>, told: bool) {
         self.logins.reserve_exact(1);
         self.logins.push(Login { id, device, at, sequence, told, timed_out: false });
@@ -266,14 +202,10 @@ impl Presence {
         Some(login.id)
     }
 
-    fn live(&self, device: &DeviceId, comets: &Comets) -> bool {
-        self.seats.iter().any(|seat| seat.device == *device && seat.is_live(comets))
-    }
-
     // The end of an unknown login is told too: an earlier owner may have known it, and a record that is said
     // again after a failure must be.
     fn end_one(&mut self, id: &LoginId, offline: &Offline, timeout: bool, comets: &Comets) -> Vec<LoginId> {
-        if timeout && self.seats.iter().any(|seat| seat.login == *id && seat.is_live(comets)) {
+        if timeout && self.seats.iter().any(|seat| seat.is_live(comets) && self.sits_in(seat, id)) {
             if let Some(login) = self.login_mut(id) {
                 login.timed_out = true;
             }
@@ -321,10 +253,14 @@ impl End {
     }
 
     /// Where it names no login, whoever sat down before it had begun his before it.
-    fn ends_login_of(&self, seat: &Seat) -> bool {
+    fn ends_login_of(&self, seat: &Seat, sitting: &Sitting) -> bool {
         match &self.login {
-            Some(login) => *login == seat.login,
-            None => self.device.as_ref().is_none_or(|device| *device == seat.device) && seat.since <= self.at,
+            Some(login) => *login == sitting.login,
+            None => {
+                let device = self.device.as_ref().is_none_or(|device| *device == seat.device);
+                let later = sitting.sequence.is_some_and(|sequence| sequence > self.sequence);
+                device && !later && sitting.at <= self.at
+            }
         }
     }
 

@@ -9,18 +9,34 @@ use super::roll::Roll;
 #[derive(Debug, Default)]
 pub(super) struct Resync {
     sessions: Option<HashSet<(UserId, ConnId)>>,
+    standing: Option<HashSet<(UserId, ConnId)>>,
     members: Option<HashSet<(UserId, Box<str>)>>,
 }
 
 impl Resync {
     pub(super) fn sessions_restarted(&mut self) {
         self.sessions = Some(HashSet::new());
+        self.standing = Some(HashSet::new());
     }
 
     pub(super) fn saw_session(&mut self, user: &UserId, conn: &ConnId) {
         if let Some(seen) = &mut self.sessions {
             seen.insert((user.clone(), conn.clone()));
         }
+    }
+
+    pub(super) fn saw_standing(&mut self, user: &UserId, conn: &ConnId) {
+        if let Some(seen) = &mut self.standing {
+            seen.insert((user.clone(), conn.clone()));
+        }
+    }
+
+    /// Words of logins that sessions began with that stand on the roll and were not mentioned.
+    pub(super) fn standing_missing(&mut self, roll: &Roll) -> Vec<(UserId, ConnId)> {
+        let Some(seen) = self.standing.take() else { return Vec::new() };
+        let held = roll.present();
+        let held = held.flat_map(|(user, presence)| presence.standing().map(move |conn| (user.clone(), conn.clone())));
+        held.filter(|word| !seen.contains(word)).collect()
     }
 
     /// Sessions that stand on the roll and were not mentioned.

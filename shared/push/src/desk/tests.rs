@@ -5,10 +5,13 @@ use std::collections::{BTreeSet, VecDeque};
 use proptest::prelude::*;
 use pushmesh_protocol::{
     CallId, ConnId, Instance, Partition, PushId, Token,
-    message::{AtEnd, CallRecord, LoginRecord, OfflineCause, PushOrder, Session},
+    message::{AtEnd, CallRecord, LoginRecord, OfflineCause, PushOrder, Session, SessionLogin},
 };
 
 use super::*;
+
+#[path = "take_over_tests.rs"]
+mod take_over;
 
 const SECOND: Millis = 1000;
 

@@ -154,7 +154,7 @@ impl Joiner {
             }
             Ok(RoomAnswer::Closed) => Ok(None),
             Ok(RoomAnswer::NotReady) => Err(Why::Other("the room is being taken over".to_owned())),
-            Ok(RoomAnswer::Info(_) | RoomAnswer::Ranking { .. }) | Err(_) => {
+            Ok(RoomAnswer::Info(_) | RoomAnswer::Ranking { .. } | RoomAnswer::Skipped { .. }) | Err(_) => {
                 counter(&names::MALFORMED).increment(1);
                 Err(Why::Other("the room's owner answered nonsense".to_owned()))
             }

@@ -4,6 +4,7 @@ mod client;
 mod deadlines;
 mod kill;
 mod parts;
+mod quiet;
 mod schedule;
 mod sleep;
 mod streams;

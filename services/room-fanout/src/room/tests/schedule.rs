@@ -15,7 +15,7 @@ use super::{
     streams::High,
     world::{World, limits, room, user},
 };
-use crate::room::{Asked, Owner, Source, record};
+use crate::room::{Asked, Ends, Owner, Source, record};
 
 const USERS: u8 = 6;
 const ROOMS: u8 = 2;
@@ -73,6 +73,11 @@ enum Step {
         checkpoint: bool,
     },
     Kill,
+    /// The streams drop their oldest.
+    Drop {
+        high: u8,
+        normal: u8,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -94,6 +99,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (prop_oneof![Just(0u16), any::<u16>()], any::<bool>())
             .prop_map(|(losing, checkpoint)| Step::Store { losing, checkpoint }),
         1 => Just(Step::Kill),
+        1 => (0u8..30, 0u8..8).prop_map(|(high, normal)| Step::Drop { high, normal }),
     ]
 }
 
@@ -124,6 +130,7 @@ fn act(world: &mut World, step: Step) {
         }
         Step::Store { losing, checkpoint } => world.store(|at| losing >> (at % 16) & 1 == 1, checkpoint),
         Step::Kill => world.take_over(),
+        Step::Drop { high, normal } => world.drop_oldest(usize::from(high), usize::from(normal)),
     }
 }
 
@@ -182,6 +189,7 @@ fn saw_his_chat(world: &World, client: &Client) {
 
 fn what_is_stored_is_what_was_said(world: &mut World) {
     let owner = Owner { partition: pushmesh_protocol::Partition(0), lease: 0, streams: super::world::STREAMS, low: 1 };
+    let ends = Ends::of(owner.streams);
     let mut rows: BTreeMap<(RoomId, UserId), (u64, u64, u64)> = BTreeMap::new();
     for (sequence, high) in (1..).zip(&world.streams.high) {
         if let High::Gift(gift) = high {
@@ -191,7 +199,7 @@ fn what_is_stored_is_what_was_said(world: &mut World) {
     }
     for ((room, user), (total, gifts, _)) in &rows {
         let key = format!("u.0.{room}.{user}");
-        let row: record::RowRecord = record::read(owner, &world.bucket[&key].0).unwrap();
+        let row: record::RowRecord = record::read(owner, &ends, &world.bucket[&key].0).unwrap();
         let row = row.into_row(0);
         assert_eq!((row.total, row.gifts), (*total, *gifts), "{key}");
         let crossed = world.limits.levels.iter().filter(|level| *level <= total).count();
@@ -209,7 +217,7 @@ fn what_is_stored_is_what_was_said(world: &mut World) {
         }
         assert_eq!(world.rankings[&room(n)], top);
         let Some((bytes, _)) = world.bucket.get(&format!("r.0.{}", room(n))) else { panic!("no room {n}") };
-        let stored: record::RoomRecord = record::read(owner, bytes).unwrap();
+        let stored: record::RoomRecord = record::read(owner, &ends, bytes).unwrap();
         let likes: u64 = world.likes.iter().filter(|((_, of), _)| *of == room(n)).map(|(_, likes)| likes).sum();
         assert_eq!((stored.gifts_total, stored.likes.total()), (total, likes));
         if let Asked::Answer(RoomAnswer::Ranking { top: told, gifts_total }) = world.rooms.ranking(&room(n), 100) {

@@ -6,7 +6,7 @@ use pushmesh_protocol::{
 };
 
 use super::world::{STREAMS, World, limits, room, user};
-use crate::room::{Asked, Source};
+use crate::room::{Asked, Effect, Source};
 
 #[test]
 fn a_room_without_people_and_words_leaves_memory_once_it_is_stored() {
@@ -70,6 +70,27 @@ fn at_a_take_over_rooms_stay_asleep_until_they_are_needed() {
     world.chat(room(3), None);
     world.read_on(Source::Chats, 1);
     assert_eq!((world.rooms.awake(), world.rooms.asleep()), (1, 9));
+}
+
+#[test]
+fn a_room_with_a_level_up_that_may_not_be_stored_does_not_sleep_over_a_take_over() {
+    let mut world = World::new(limits());
+    world.gift(room(0), user(0), 60);
+    world.read_on(Source::Gifts, 1);
+    // Asked for, and lost with its owner.
+    let effects = world.rooms.tick(world.now);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Level { .. })));
+    world.store(|_| false, true);
+    world.now += 60_000;
+    world.take_over();
+    assert_eq!((world.rooms.awake(), world.rooms.asleep()), (1, 0));
+    world.pass(1_000);
+    assert_eq!(world.levels.len(), 1);
+    world.read_all();
+    world.store(|_| false, true);
+    world.now += 60_000;
+    world.take_over();
+    assert_eq!((world.rooms.awake(), world.rooms.asleep()), (0, 1));
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub struct Streams {
     pub high: Vec<High>,
     pub normal: Vec<RoomEvent>,
     pub low: Vec<Low>,
+    /// So many of the oldest of high, and of normal, are gone.
+    pub gone: (usize, usize),
 }
 
 impl Streams {
@@ -64,7 +66,7 @@ impl Streams {
             High::Gift(gift) if gift.room == *room => Some((at as u64 + 1, gift.clone())),
             _ => None,
         };
-        past_of(span, self.high.iter().enumerate().filter_map(gift))
+        past_of(span, self.gone.0, self.high.iter().enumerate().filter_map(gift))
     }
 
     pub fn past_chat(&self, room: &RoomId, span: Span) -> PastOf<RoomMessage> {
@@ -72,12 +74,12 @@ impl Streams {
             High::Chat(message) if message.room == *room => Some((at as u64 + 1, message.clone())),
             _ => None,
         };
-        past_of(span, self.high.iter().enumerate().filter_map(chat))
+        past_of(span, self.gone.0, self.high.iter().enumerate().filter_map(chat))
     }
 
     pub fn past_events(&self, room: &RoomId, span: Span) -> PastOf<RoomEvent> {
         let all = self.normal.iter().enumerate().filter(|(_, event)| event.room == *room);
-        past_of(span, all.map(|(at, event)| (at as u64 + 1, event.clone())))
+        past_of(span, self.gone.1, all.map(|(at, event)| (at as u64 + 1, event.clone())))
     }
 }
 
@@ -92,9 +94,10 @@ pub fn at(positions: &mut Positions, source: Source) -> &mut u64 {
     }
 }
 
-fn past_of<T>(span: Span, all: impl Iterator<Item = (u64, T)>) -> PastOf<T> {
-    let mut messages: Vec<_> = all.filter(|(offset, _)| *offset > span.after).collect();
-    let complete = messages.len() <= span.max_messages;
+fn past_of<T>(span: Span, gone: usize, all: impl Iterator<Item = (u64, T)>) -> PastOf<T> {
+    let first = gone as u64 + 1;
+    let mut messages: Vec<_> = all.filter(|(offset, _)| *offset > span.after && *offset >= first).collect();
     messages.truncate(span.max_messages);
-    PastOf { span, messages, complete }
+    let to_end = messages.last().map_or(span.after, |(offset, _)| *offset) >= span.upto;
+    PastOf { span, messages, to_end, first }
 }

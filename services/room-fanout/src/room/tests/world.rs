@@ -20,7 +20,7 @@ use super::{
     client::{Client, State},
     streams::{High, Low, Streams, at},
 };
-use crate::room::{Asked, Effect, Event, Limits, Owner, PartLimits, Past, Positions, Rooms, Source};
+use crate::room::{Asked, Effect, Ends, Event, Limits, Owner, PartLimits, Past, Positions, Rooms, Source, record};
 
 pub const STREAMS: u64 = 77;
 
@@ -98,8 +98,14 @@ impl World {
         self.lease += 1;
         let owner = Owner { partition: Partition(0), lease: self.lease, streams: STREAMS, low: 1 };
         self.rooms = Rooms::new(self.limits.clone(), owner);
-        for (key, (value, revision)) in &self.bucket {
-            self.rooms.restore(key, value, *revision, self.now).unwrap();
+        let take = |rooms: &mut Rooms, of: &dyn Fn(&str) -> bool| {
+            for (key, (value, revision)) in self.bucket.iter().filter(|(key, _)| of(key)) {
+                rooms.restore(key, value, *revision, self.now).unwrap();
+            }
+        };
+        take(&mut self.rooms, &|key| !key.starts_with("u."));
+        for room in self.rooms.records_taken(self.now) {
+            take(&mut self.rooms, &|key| key.starts_with(&format!("u.0.{room}.")));
         }
         for ((room, user), role) in self.roles.clone() {
             self.apply(Event::Role { room, user, role: Some(role) });
@@ -108,9 +114,9 @@ impl World {
             self.apply(Event::Mute { room: Some(room), user, mute: Some(mute) });
         }
         self.read = self.rooms.restored(self.now);
-        let Streams { high, normal, low } = &self.streams;
+        let Streams { high, normal, low, gone: _ } = &self.streams;
         let (high, normal, low) = (high.len() as u64, normal.len() as u64, low.len() as u64);
-        self.until = Positions { gifts: high, chats: high, events: normal, likes: low, notes: low };
+        self.until = Positions { gifts: high, chats: high, events: normal, likes: low, notes: low, newest: [0; 3] };
         self.read_on(Source::Gifts, 0);
     }
 
@@ -335,6 +341,16 @@ impl World {
         self.revision += 1;
         self.bucket.insert(key.to_owned(), (value, self.revision));
         self.revision
+    }
+
+    /// The streams drop what is oldest, of what is applied and stored: so many messages of high, and of normal.
+    pub fn drop_oldest(&mut self, high: usize, normal: usize) {
+        let Some((checkpoint, _)) = self.bucket.get("p.0") else { return };
+        let owner = Owner { partition: Partition(0), lease: 0, streams: STREAMS, low: 1 };
+        let stored = record::read::<record::Checkpoint>(owner, &Ends::of(STREAMS), checkpoint).unwrap().positions;
+        let gone = &mut self.streams.gone;
+        gone.0 = (gone.0 + high).min(stored.gifts.min(stored.chats) as usize).max(gone.0);
+        gone.1 = (gone.1 + normal).min(stored.events as usize).max(gone.1);
     }
 
     /// Everything that was said is applied.
