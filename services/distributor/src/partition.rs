@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use pushmesh_bus::{Bus, Delivered, PartitionConsumer, Verdict};
 use pushmesh_membership::{Lease, PartitionWork};
 use pushmesh_protocol::{Kind, Partitions, Token, message::DeadReason, name::Stream};
@@ -85,9 +86,13 @@ impl PartitionWork for Work {
         };
         self.say(Event::Lost { partition, epoch }).await;
         match end {
+            // Each waits for the server's answer, which may come too late: what is lost meanwhile is abandoned.
             End::Released => {
-                for consumer in consumers {
-                    consumer.release().await;
+                let released = join_all(consumers.into_iter().map(PartitionConsumer::release));
+                tokio::select! {
+                    biased;
+                    () = lease.lost() => {}
+                    _ = released => {}
                 }
             }
             // Fenced while the lease is held, membership takes the partition anew, with a newer epoch.
@@ -101,7 +106,7 @@ impl Work {
     async fn take_all(&self, lease: &Lease) -> Vec<(Source, PartitionConsumer)> {
         let sources = (0..self.kinds.len()).map(Source::Late);
         let sources = std::iter::once(Source::Login).chain(sources);
-        futures_util::future::join_all(sources.map(|source| self.take(source, lease))).await
+        join_all(sources.map(|source| self.take(source, lease))).await
     }
 
     async fn take(&self, source: Source, lease: &Lease) -> (Source, PartitionConsumer) {

@@ -10,6 +10,13 @@ use tokio::time::Instant;
 
 use crate::{Bus, replies::Lost, suspicion::Answered};
 
+/// Requests of take-overs that the API works at for one connection: a fair queue is behind them.
+///
+/// The server serves a connection's requests one after the other, and whatever else comes over it waits meanwhile. A burst
+/// (64 partitions that are taken at once) would time out in that queue, be said again, and make it longer: with a few at
+/// a time the server is as busy, each is answered soon, and what nobody waits for any more is never said.
+pub(crate) const AT_ONCE: usize = 4;
+
 /// Subjects of the JetStream API.
 pub(crate) mod subject {
     use super::*;
@@ -209,18 +216,50 @@ impl Bus {
         let payload = payload.into();
         let mut tries = Tries::until(deadline);
         loop {
-            let timeout = tries.this_try(self.inner.config.ack_timeout.max(Duration::from_secs(2)));
-            let error = match self.ask(subject, None, payload.clone(), timeout).await {
-                Ok(message) => match read(&message.payload) {
-                    Ok(answer) => return Ok(answer),
-                    Err(error) => error,
-                },
-                Err(error) => error,
-            };
-            if !error.is_passing() || !tries.again(self).await {
-                return Err(error);
+            let timeout = tries.this_try(self.api_timeout());
+            match self.call_once(subject, payload.clone(), timeout).await {
+                Err(error) if error.is_passing() && tries.again(self).await => {}
+                outcome => return outcome,
             }
         }
+    }
+
+    /// Like [`call`](Self::call), for what a partition's take-over asks: each try waits for its turn ([`AT_ONCE`]), and `say`
+    /// is asked for the payload when that has come.
+    pub(crate) async fn call_in_turn<T: DeserializeOwned>(
+        &self,
+        subject: &str,
+        say: impl Fn() -> Bytes,
+        deadline: Instant,
+    ) -> Result<T, CallError> {
+        let (inner, mut tries) = (&self.inner, Tries::until(deadline));
+        loop {
+            let waiting = Instant::now();
+            let turn = tokio::time::timeout_at(deadline.max(waiting), inner.api_turns.acquire()).await;
+            let turn = turn.map_err(|_| CallError::Timeout)?.expect("never closed");
+            inner.metrics.api_wait_seconds.record(waiting.elapsed().as_secs_f64());
+            let (asked, timeout) = (Instant::now(), tries.this_try(self.api_timeout()));
+            let outcome = self.call_once(subject, say(), timeout).await;
+            drop(turn);
+            inner.metrics.api_seconds.record(asked.elapsed().as_secs_f64());
+            match outcome {
+                Err(error) if error.is_passing() && tries.again(self).await => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn call_once<T: DeserializeOwned>(
+        &self,
+        subject: &str,
+        payload: Bytes,
+        timeout: Duration,
+    ) -> Result<T, CallError> {
+        read(&self.ask(subject, None, payload, timeout).await?.payload)
+    }
+
+    fn api_timeout(&self) -> Duration {
+        self.inner.config.ack_timeout.max(Duration::from_secs(2))
     }
 }
 

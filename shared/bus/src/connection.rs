@@ -1,6 +1,7 @@
 //! [`Bus`]: one connection, what it owns, and the task that watches over it.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -41,9 +42,13 @@ pub(crate) struct Inner {
     pub(crate) health: watch::Sender<Health>,
     pub(crate) window: Arc<Semaphore>,
     pub(crate) batches: Semaphore,
+    /// Turns of take-overs' requests to JetStream's API.
+    pub(crate) api_turns: Semaphore,
     pub(crate) held: Arc<HeldBytes>,
     pub(crate) acks: AckQueue,
     pub(crate) suspicion: Mutex<Suspicion>,
+    /// The buckets that are there, with the lifetime of their markers.
+    pub(crate) buckets: Mutex<HashMap<String, Duration>>,
     pub(crate) metrics: Arc<Metrics>,
     /// Ends the tasks of this connection.
     pub(crate) stop: CancellationToken,
@@ -145,7 +150,9 @@ impl Bus {
             inner: Arc::new(Inner {
                 window: Arc::new(Semaphore::new(config.in_flight_max)),
                 batches: Semaphore::new(crate::store::BATCHES_AT_ONCE),
+                api_turns: Semaphore::new(crate::api::AT_ONCE),
                 held: Arc::new(HeldBytes::new(config.hold_max_bytes, metrics.clone())),
+                buckets: Mutex::default(),
                 suspicion: Mutex::new(Suspicion::new(config.reconnect_after_timeouts)),
                 config: config.clone(),
                 service: service.clone(),

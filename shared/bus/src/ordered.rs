@@ -21,6 +21,8 @@ pub(crate) use source::{Origin, nanos};
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// So long without a word, and the consumer is made anew.
 const SILENCE: Duration = Duration::from_secs(5);
+/// This task looked so much later than it wanted to: it was not scheduled, and what came meanwhile may still lie unread.
+const LATE: Duration = Duration::from_millis(500);
 /// Events between the task that reads and whoever consumes; behind it flow control holds the server back.
 const EVENTS_MAX: usize = 1024;
 /// Messages read in one turn beside the first.
@@ -113,19 +115,26 @@ impl Follower {
         let mut health = self.bus.health();
         loop {
             let turn = tokio::select! {
-                message = self.source.subscriber.next() => Turn::Read(message),
+                // Silence comes last: it is none while something is to be read.
+                biased;
                 room = self.events.reserve(), if !self.queue.is_empty() => match room {
                     Ok(_) => Turn::HandOn,
                     Err(_) => Turn::Nobody,
                 },
+                message = self.source.subscriber.next() => Turn::Read(message),
                 () = self.events.closed() => Turn::Nobody,
-                () = tokio::time::sleep_until(self.source.heard + SILENCE) => Turn::Silent,
                 _ = health.changed() => Turn::Connection,
+                () = tokio::time::sleep_until(self.source.heard + SILENCE) => Turn::Silent,
             };
             let broken = match turn {
                 Turn::Read(Some(message)) => self.read(message).is_err(),
                 Turn::HandOn => {
                     self.hand_on().await;
+                    false
+                }
+                Turn::Silent if self.source.heard.elapsed() >= SILENCE + LATE => {
+                    // A busy process that makes its watches anew is busier still.
+                    self.source.heard += self.source.heard.elapsed() - SILENCE + HEARTBEAT + LATE;
                     false
                 }
                 Turn::Silent => true,
@@ -189,7 +198,8 @@ impl Follower {
                 () = self.events.closed() => return false,
             }
             self.connections = health.borrow_and_update().connections;
-            let deadline = Instant::now() + Duration::from_secs(3);
+            // Many may begin anew together, and each waits for its turn.
+            let deadline = Instant::now() + self.bus.inner.config.outage_hold;
             let opened = tokio::select! {
                 opened = self.place.open(&self.bus, &self.stream, &self.filter, deadline, &mut self.queue) => opened,
                 () = self.events.closed() => return false,

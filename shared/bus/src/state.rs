@@ -39,7 +39,7 @@ impl Bus {
             first_seq: u64,
             last_seq: u64,
         }
-        let info: Info = self.call(&subject::stream_info(stream), Bytes::new(), until).await?;
+        let info: Info = self.call_in_turn(&subject::stream_info(stream), Bytes::new, until).await?;
         let unreadable = || CallError::Unreadable(format!("{} is no time", info.created));
         let created = rfc3339(&info.created).ok_or_else(unreadable)?;
         Ok(StreamState { created, first: info.state.first_seq, last: info.state.last_seq })

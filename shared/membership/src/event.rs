@@ -1,5 +1,7 @@
 //! What a member's [`State`](crate::state::State) is told, and what it wants done.
 
+use std::time::Duration;
+
 use pushmesh_bus::TakeOver;
 use pushmesh_protocol::{
     Partition, Partitions,
@@ -90,6 +92,10 @@ pub(crate) enum Action {
     Release { partition: Partition },
     /// The lease is lost: the work must stop at once.
     Lose { partition: Partition, why: Loss },
+    /// All leases are lost: so many partitions were held. The `in_a_row`th time in short order.
+    Fenced { held: usize, why: Deafness, in_a_row: u32 },
+    /// The pulse is back after that; takes nothing before the pause is over.
+    Revived { pause: Duration },
     /// Delete the lease, if it is still the one with this epoch.
     GiveBack { partition: Partition, epoch: Epoch },
     /// No work runs any more, and what could be handed over is.
@@ -104,6 +110,24 @@ pub(crate) enum Loss {
     Fenced,
     /// The bucket shows another's lease, or none.
     Usurped,
+}
+
+/// Why we did not hear ourselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Deafness {
+    /// We were not scheduled: the machine, or its limit of CPU, stood in the way.
+    Stalled,
+    /// We looked in time, and nothing came: the network or the server stood in the way.
+    Unheard,
+}
+
+impl Deafness {
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Deafness::Stalled => "stalled",
+            Deafness::Unheard => "unheard",
+        }
+    }
 }
 
 /// How a member left.

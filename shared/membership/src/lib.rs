@@ -6,7 +6,7 @@
 //!
 //! **Consumes, produces, owns.** The bucket `mesh`: this member's key `m.<service>.<instance>` and the lease keys
 //! `o.<service>.<p>` of its service are written, all keys are watched. Core subject `pm.v1.hb.<service>.<instance>`: a
-//! heartbeat every 250 ms, on a connection of its own.
+//! heartbeat every 250 ms, on a connection and a thread of its own (`heart`): decisions run there too, the work does not.
 //!
 //! **Guarantees.**
 //! * A partition's leases have growing epochs (the key's revision). A lease is written only at take-over, by compare-and-set.
@@ -21,6 +21,11 @@
 //!   once it calls `own`.
 //! * A graceful hand-over finishes first, then deletes the lease, then the next one takes it. A bucket that does not answer
 //!   holds up nobody who leaves for more than seconds ([`Membership::leave`]).
+//! * A busy process keeps its leases. One whose runtime does not get on for 10 s falls silent, and is replaced.
+//! * Whoever loses everything takes it anew at once, and after growing pauses if that happens again and again (`setbacks`).
+//!
+//! A lease that was lost for a moment is not taken up again where it was left, even if nobody had it in between: work takes a
+//! lease that does not hold for lost for good, and only a new epoch tells its receivers which of its words still count.
 //!
 //! **Work that returns** while its lease is held (or panics) is logged and counted, and its lease is given back. Whomever
 //! the ring names takes it again, after a second if that is the same instance, with a new epoch and as after a crash. So a
@@ -33,6 +38,7 @@
 pub mod ring;
 
 mod event;
+mod heart;
 mod key;
 mod lease;
 mod membership;
@@ -40,6 +46,7 @@ mod metrics;
 mod owners;
 mod pulse;
 mod roster;
+mod setbacks;
 mod share;
 mod state;
 mod task;

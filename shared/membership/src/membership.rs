@@ -12,7 +12,10 @@ use pushmesh_protocol::{
     message::Epoch,
     name::{Bucket, Filter, KeyFilter},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, watch},
+};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
@@ -20,6 +23,7 @@ use tokio_util::{
 
 use crate::{
     event::Parting,
+    heart::{Diligence, Heart},
     key::{MemberKey, Said},
     metrics::Metrics,
     owners::{Leases, Owners},
@@ -48,6 +52,8 @@ pub enum JoinError {
     Weight(u16),
     #[error("membership tuning: {0}")]
     Tuning(&'static str),
+    #[error("no thread for heartbeats")]
+    Thread(#[from] std::io::Error),
     #[error("no connection for heartbeats")]
     Connect(#[from] ConnectError),
     #[error("no subscription to heartbeats")]
@@ -83,6 +89,9 @@ struct Inner {
     deleted: CancellationToken,
     stop: CancellationToken,
     _stop_on_drop: DropGuard,
+    /// Ends the thread of heartbeats.
+    end: CancellationToken,
+    _end_on_drop: DropGuard,
     keeper: TaskTracker,
     jobs: TaskTracker,
     bus: Bus,
@@ -99,8 +108,14 @@ impl Membership {
             return Err(JoinError::Tuning(fault));
         }
         let me = Arc::new(me);
-        // Behind bulk traffic heartbeats would come late.
-        let heartbeat_bus = bus.dedicated("heartbeat").await?;
+        let (jobs, keeper) = (TaskTracker::new(), TaskTracker::new());
+        let end = CancellationToken::new();
+        let _end_on_drop = end.clone().drop_guard();
+        let heart = Heart::start(end.clone(), jobs.clone())?;
+        // Behind bulk traffic, or behind the work, heartbeats would come late.
+        let shared = bus.clone();
+        let connect = heart.runtime().spawn(async move { shared.dedicated("heartbeat").await });
+        let heartbeat_bus = connect.await.expect("connecting does not panic, and the thread goes on")?;
         let heartbeats = heartbeat_bus.subscribe(Filter::heartbeats()).await?;
         let kv = bus.bucket(&Bucket::MESH).await?;
         let (said, said_now) = watch::channel(Said { address: me.address.clone(), draining: false, owning: false });
@@ -121,16 +136,19 @@ impl Membership {
         let (superseded, superseded_now) = watch::channel(false);
         let (left, left_now) = watch::channel(None);
         let (echoes, echoes_now) = watch::channel(Instant::now());
-        let (jobs, keeper) = (TaskTracker::new(), TaskTracker::new());
 
-        keeper.spawn(key.keep(leave.clone(), stop.clone(), deleted.clone()));
-        jobs.spawn(beat(heartbeat_bus.clone(), me.clone(), epoch, tuning, pulse.clone(), stop.clone()));
         let metrics = Metrics::new(&me.service);
+        let diligence = Arc::new(Diligence::new(Instant::now()));
+        let (watched_work, delays, stopped) = (diligence.clone(), metrics.runtime_delay.clone(), stop.clone());
+        jobs.spawn(async move { watched_work.watch(delays, stopped).await });
+        keeper.spawn_on(key.keep(leave.clone(), stop.clone(), deleted.clone()), heart.runtime());
+        let beats = beat(heartbeat_bus.clone(), me.clone(), epoch, tuning, pulse.clone(), diligence, stop.clone());
+        jobs.spawn_on(beats, heart.runtime());
         let health = heartbeat_bus.health();
         let link = Link::of(&health.borrow());
         let task = Task {
             state: State::new(me.service.clone(), me.instance.clone(), epoch, tuning),
-            workers: Workers::new(jobs.clone(), outcomes.clone(), metrics.work_ended.clone()),
+            workers: Workers::new(Handle::current(), jobs.clone(), outcomes.clone(), metrics.work_ended.clone()),
             metrics,
             me: me.clone(),
             epoch,
@@ -147,7 +165,7 @@ impl Membership {
             published: Published { view, leases, held, covered, complete, superseded, echoes, left },
             stop: stop.clone(),
         };
-        jobs.spawn(task.run());
+        jobs.spawn_on(task.run(), heart.runtime());
         let membership = Membership {
             inner: Arc::new(Inner {
                 me,
@@ -165,6 +183,8 @@ impl Membership {
                 deleted,
                 _stop_on_drop: stop.clone().drop_guard(),
                 stop,
+                end,
+                _end_on_drop,
                 keeper,
                 jobs,
                 bus: bus.clone(),
@@ -277,6 +297,7 @@ impl Membership {
         }
         inner.jobs.close();
         inner.jobs.wait().await;
+        inner.end.cancel();
     }
 
     /// When a heartbeat of this member came back last, or when it joined: until then others could hear it. Ends with the

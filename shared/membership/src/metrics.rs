@@ -5,24 +5,27 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use metrics::{Counter, Gauge};
+use metrics::{Counter, Gauge, Histogram};
 use pushmesh_bus::TakeOver;
 use pushmesh_protocol::{id::Token, metric::membership as names};
-use pushmesh_telemetry::metric::{counter, counter_with, gauge, gauge_with};
+use pushmesh_telemetry::metric::{counter, counter_with, gauge, gauge_with, histogram_with};
 
-use crate::{roster::Tally, view::View};
+use crate::{event::Deafness, roster::Tally, view::View};
 
 pub(crate) struct Metrics {
     pub held: Gauge,
     pub covered: Gauge,
     pub releases: Counter,
     pub conflicts: Counter,
-    pub fenced: Counter,
+    pub resting: Gauge,
+    pub runtime_delay: Histogram,
     pub usurped: Counter,
     pub work_ended: Counter,
     frozen: Gauge,
     last_change: Gauge,
     take_overs: [Counter; 3],
+    /// Leases, and times, by [`Deafness`].
+    fenced: [(Counter, Counter); 2],
     suspicions: Counter,
     returns: Counter,
     freezes: Counter,
@@ -34,12 +37,18 @@ impl Metrics {
     pub(crate) fn new(service: &Token) -> Self {
         let labels = [("service", service.as_str())];
         let take_overs = |how| counter_with(&names::TAKE_OVERS, &[("service", service.as_str()), ("how", how)]);
+        let fenced = |why: Deafness| {
+            let labels = [("service", service.as_str()), ("why", why.label())];
+            (counter_with(&names::FENCED, &labels), counter_with(&names::FENCINGS, &labels))
+        };
         Self {
             held: gauge_with(&names::PARTITIONS_HELD, &labels),
             covered: gauge_with(&names::COVERED, &labels),
             releases: counter_with(&names::RELEASES, &labels),
             conflicts: counter_with(&names::CONFLICTS, &labels),
-            fenced: counter_with(&names::FENCED, &labels),
+            resting: gauge_with(&names::RESTING, &labels),
+            runtime_delay: histogram_with(&names::RUNTIME_DELAY, &labels),
+            fenced: [Deafness::Stalled, Deafness::Unheard].map(fenced),
             usurped: counter_with(&names::USURPED, &labels),
             work_ended: counter_with(&names::WORK_ENDED, &labels),
             frozen: gauge(&names::FROZEN),
@@ -59,6 +68,15 @@ impl Metrics {
             TakeOver::Crashed => 2,
         };
         self.take_overs[index].increment(1);
+    }
+
+    pub(crate) fn fenced(&self, leases: usize, why: Deafness) {
+        let (fenced, fencings) = match why {
+            Deafness::Stalled => &self.fenced[0],
+            Deafness::Unheard => &self.fenced[1],
+        };
+        fenced.increment(leases as u64);
+        fencings.increment(1);
     }
 
     pub(crate) fn view(&mut self, view: &View) {

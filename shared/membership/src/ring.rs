@@ -188,7 +188,7 @@ fn exponential_steps(count: u64) -> Vec<u64> {
 }
 
 /// FNV-1a, 64 bits (Fowler, Noll, Vo): spreads names.
-fn fnv1a64(token: &Token) -> u64 {
+pub(crate) fn fnv1a64(token: &Token) -> u64 {
     let bytes = token.as_str().bytes();
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
@@ -199,7 +199,7 @@ fn lot(seed: u64, partition: Partition) -> u64 {
     splitmix(seed ^ splitmix(u64::from(partition.0)))
 }
 
-fn splitmix(value: u64) -> u64 {
+pub(crate) fn splitmix(value: u64) -> u64 {
     let mut bits = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

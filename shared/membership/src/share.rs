@@ -108,8 +108,10 @@ impl<'a> Sight<'a> {
 pub(crate) struct Mood {
     /// Everything is to be handed over.
     pub leaving: bool,
-    /// Nothing is to be taken for now.
+    /// Nothing is to be taken for now, and what is ours without work is given back.
     pub frozen: bool,
+    /// Nothing is to be taken for now; what is ours without work stays so until then.
+    pub resting: bool,
 }
 
 impl Share {
@@ -156,16 +158,22 @@ impl Share {
         self.partitions.all().any(|partition| sight.record(partition) == Some(sight.mine))
     }
 
-    /// All leases are lost: whoever took them over must not meet us at work.
-    pub(crate) fn fence(&mut self, actions: &mut Vec<Action>) {
+    /// All leases are lost: whoever took them over must not meet us at work. Returns how many were held; `None`: nothing
+    /// was, and nothing was about to be.
+    pub(crate) fn fence(&mut self, actions: &mut Vec<Action>) -> Option<usize> {
+        let round = self.round;
         self.round += 1;
+        let (mut held, mut taking) = (0, false);
         for (partition, slot) in self.partitions.all().zip(&mut self.slots) {
             if let Slot::Held { epoch } | Slot::Releasing { epoch } = *slot {
                 *slot = Slot::Stopping { epoch };
                 self.dirty.insert(partition.0);
                 actions.push(Action::Lose { partition, why: Loss::Fenced });
+                held += 1;
             }
+            taking |= matches!(slot, Slot::Taking { round: begun, .. } if *begun == round);
         }
+        (held > 0 || taking).then_some(held)
     }
 
     pub(crate) fn is_taking(&self, partition: Partition) -> bool {
@@ -261,7 +269,9 @@ impl Share {
                     actions.push(Action::Release { partition });
                 }
                 Slot::Idle { not_before } if not_before.is_none_or(|at| now >= at) => {
-                    if let Some(next) = self.settle_idle(partition, wanted && !mood.frozen, sight, actions) {
+                    if let Some(next) =
+                        self.settle_idle(partition, wanted && !mood.frozen, !mood.resting, sight, actions)
+                    {
                         self.slots[at] = next;
                     }
                 }
@@ -274,11 +284,13 @@ impl Share {
         &self,
         partition: Partition,
         wanted: bool,
+        may_take: bool,
         sight: Sight<'_>,
         actions: &mut Vec<Action>,
     ) -> Option<Slot> {
         let (known, round) = (sight.lease(partition), self.round);
         match known.and_then(|lease| lease.record.as_ref().map(|record| (record, lease.revision))) {
+            _ if wanted && !may_take => None,
             None if wanted => {
                 // Of a key that was there and is gone its owner has let go in good order; unless it was us, and badly.
                 let how = match known {

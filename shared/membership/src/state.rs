@@ -15,9 +15,11 @@ use pushmesh_protocol::{
 };
 
 use crate::{
-    event::{Action, Event, Parting, TakeFailed},
+    event::{Action, Deafness, Event, Parting, TakeFailed},
     owners::Leases,
+    ring::{fnv1a64, splitmix},
     roster::Roster,
+    setbacks::Setbacks,
     share::{Mood, Share, Sight},
     tuning::Tuning,
 };
@@ -44,6 +46,11 @@ pub(crate) struct State {
     /// When the last heartbeat of ours that was heard had been sent.
     pulse: Option<Instant>,
     fenced: bool,
+    setbacks: Setbacks,
+    /// When something was applied last: at least a tick, unless we were not scheduled.
+    applied: Option<Instant>,
+    /// When we found that we had not been scheduled for long.
+    stalled: Option<Instant>,
     leave: Leave,
     superseded: bool,
 }
@@ -64,6 +71,7 @@ enum Leave {
 
 impl State {
     pub(crate) fn new(service: Token, instance: Instance, epoch: Epoch, tuning: Tuning) -> Self {
+        let seed = splitmix(fnv1a64(&service) ^ fnv1a64(instance.token())) ^ epoch;
         Self {
             service,
             me: LeaseRecord { owner: instance, owner_epoch: epoch },
@@ -77,6 +85,9 @@ impl State {
             connected: true,
             pulse: None,
             fenced: true,
+            setbacks: Setbacks::new(seed),
+            applied: None,
+            stalled: None,
             leave: Leave::Not,
             superseded: false,
         }
@@ -86,6 +97,14 @@ impl State {
         let mut actions = Vec::new();
         // They come often and change no lease; what they change in the roster the next tick acts on.
         let heartbeat = matches!(event, Event::Heard { .. } | Event::Echo(_));
+        let late = self.applied.replace(now).is_some_and(|before| now.duration_since(before) >= self.tuning.stall());
+        if late {
+            self.stalled = Some(now);
+        }
+        if matches!(event, Event::WorkEnded { .. }) {
+            // First: work that ended because the pulse stopped has not ended by itself.
+            self.check_pulse(now, &mut actions);
+        }
         self.note(now, event, &mut actions);
         self.replan |= self.leases_changed || self.roster.is_changed();
         self.check_pulse(now, &mut actions);
@@ -101,7 +120,7 @@ impl State {
             Event::Heard { service, instance, epoch } => self.roster.heard(now, &service, &instance, epoch),
             Event::Echo(echo) => {
                 if echo.revived {
-                    self.fence(actions);
+                    self.fence(now, actions);
                 }
                 self.pulse = Some(echo.sent);
                 self.roster.heard(now, &self.service, &self.me.owner, self.me.owner_epoch);
@@ -153,6 +172,11 @@ impl State {
     /// Whether every partition's lease is a living member's.
     pub(crate) fn covered(&self) -> bool {
         self.share.as_ref().is_some_and(|share| share.is_covered(self.sight()))
+    }
+
+    /// Whether it takes nothing yet because it lost everything a moment ago.
+    pub(crate) fn rests(&self, now: Instant) -> bool {
+        self.setbacks.rests(now)
     }
 
     pub(crate) fn take_leases_changed(&mut self) -> bool {
@@ -217,26 +241,37 @@ impl State {
         share.taken(partition, won, newest && !self.fenced && !self.superseded, actions);
     }
 
-    /// All leases are lost: whoever took them over must not meet us at work.
-    fn fence(&mut self, actions: &mut Vec<Action>) {
+    /// We did not hear ourselves, and have lost all leases.
+    fn fence(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let Some(held) = self.give_up(actions) else { return };
+        let stalled = self.stalled.is_some_and(|at| now.duration_since(at) < self.tuning.fence_after);
+        let why = if stalled { Deafness::Stalled } else { Deafness::Unheard };
+        actions.push(Action::Fenced { held, why, in_a_row: self.setbacks.lost(now) });
+    }
+
+    /// Whoever took our leases over must not meet us at work. Returns how many we held, if anything was lost.
+    fn give_up(&mut self, actions: &mut Vec<Action>) -> Option<usize> {
         self.fenced = true;
-        if let Some(share) = &mut self.share {
-            share.fence(actions);
-        }
+        self.share.as_mut()?.fence(actions)
     }
 
     fn check_pulse(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let shown = self.roster.epoch_of(&self.service, &self.me.owner);
         if let Some(by) = shown.filter(|shown| *shown > self.me.owner_epoch && !self.superseded) {
             self.superseded = true;
-            self.fence(actions);
+            self.give_up(actions);
             actions.push(Action::Superseded { by });
         }
         let beats = self.pulse.is_some_and(|sent| now.saturating_duration_since(sent) < self.tuning.fence_after);
         if !beats && !self.fenced {
-            self.fence(actions);
+            self.fence(now, actions);
         }
         self.fenced = !beats || self.superseded;
+        if !self.fenced
+            && let Some(pause) = self.setbacks.revived(now)
+        {
+            actions.push(Action::Revived { pause });
+        }
     }
 
     fn decide(&mut self, now: Instant, actions: &mut Vec<Action>) {
@@ -263,7 +298,8 @@ impl State {
             self.replan = false;
             share.plan(self.sight());
         }
-        share.settle(now, self.sight(), Mood { leaving, frozen }, actions);
+        let resting = self.setbacks.rests(now);
+        share.settle(now, self.sight(), Mood { leaving, frozen, resting }, actions);
     }
 
     /// Whether leaving has come to its end, in one way or the other.

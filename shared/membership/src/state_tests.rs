@@ -8,7 +8,11 @@ use pushmesh_protocol::{
 };
 
 use super::*;
-use crate::{event::Loss, pulse::Echo, roster::Gone};
+use crate::{
+    event::{Deafness, Loss},
+    pulse::Echo,
+    roster::Gone,
+};
 
 const MS: Duration = Duration::from_millis(1);
 const P: u16 = 8;
@@ -199,6 +203,7 @@ fn not_hearing_ourselves_for_900_ms_loses_everything_and_it_is_taken_anew() {
     assert_eq!(story.log, [], "850 ms");
     story.now += 50 * MS;
     story.tell(Event::Tick);
+    assert_eq!(story.fencing(), Some((usize::from(P), Deafness::Unheard, 1)));
     assert_eq!(story.log.len(), usize::from(P));
     assert!(story.log.iter().all(|action| matches!(action, Action::Lose { why: Loss::Fenced, .. })));
     assert_eq!(story.state.held(), []);
@@ -206,7 +211,8 @@ fn not_hearing_ourselves_for_900_ms_loses_everything_and_it_is_taken_anew() {
 
     // Heard again: not before the work has stopped, and under a new epoch.
     story.pass(500 * MS);
-    assert_eq!(story.log, []);
+    assert_eq!(story.log, [Action::Revived { pause: Duration::ZERO }]);
+    story.log.clear();
     for number in 0..P {
         let epoch = before + u64::from(number);
         story.tell(Event::WorkEnded { partition: Partition(number), epoch });
@@ -225,8 +231,22 @@ fn a_stopped_process_is_fenced_by_its_first_echo_if_no_tick_came_before() {
     story.log.clear();
     story.now += 3000 * MS;
     story.tell(Event::Echo(Echo { sent: story.now, revived: true }));
-    assert!(!story.log.is_empty());
-    assert!(story.log.iter().all(|action| matches!(action, Action::Lose { why: Loss::Fenced, .. })), "{:?}", story.log);
+    assert_eq!(story.fencing(), Some((story.drain_losses(), Deafness::Stalled, 1)));
+    assert_eq!(story.log, [Action::Revived { pause: Duration::ZERO }]);
+}
+
+impl Story {
+    /// What was said of losing everything, if it was.
+    fn fencing(&mut self) -> Option<(usize, Deafness, u32)> {
+        match self.drain(|action| matches!(action, Action::Fenced { .. })).pop()? {
+            Action::Fenced { held, why, in_a_row } => Some((held, why, in_a_row)),
+            other => panic!("filtered: {other:?}"),
+        }
+    }
+
+    fn drain_losses(&mut self) -> usize {
+        self.drain(|action| matches!(action, Action::Lose { why: Loss::Fenced, .. })).len()
+    }
 }
 
 #[test]
@@ -405,6 +425,7 @@ fn without_a_connection_leaving_waits_for_the_work_and_for_nothing_else() {
     story.log.clear();
     story.pass_deaf(950 * MS);
     assert_eq!(story.drain(|action| matches!(action, Action::Lose { .. })).len(), held.len());
+    assert_eq!(story.fencing(), Some((held.len(), Deafness::Unheard, 1)));
     story.pass_deaf(3000 * MS);
     assert_eq!(story.log, [], "the work still runs");
     story.works_end(&held);
@@ -457,3 +478,6 @@ fn a_server_that_does_not_echo_holds_up_a_leave_for_2_s() {
     story.pass_deaf(100 * MS);
     assert!(story.log.contains(&Action::Left(Parting::Unheard)));
 }
+
+#[path = "state_rest_tests.rs"]
+mod rest;

@@ -20,6 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     event::{Action, Event, Loss, Parting, TakeFailed},
+    heart::Diligence,
     lease::Lease,
     metrics::Metrics,
     owners::Leases,
@@ -53,6 +54,14 @@ pub(crate) struct Published {
     pub echoes: watch::Sender<Instant>,
     /// How leaving ended; the key may go.
     pub left: watch::Sender<Option<Parting>>,
+}
+
+impl Drop for Published {
+    /// Nobody keeps these leases any more.
+    fn drop(&mut self) {
+        self.held.send_replace(Arc::default());
+        self.covered.send_replace(false);
+    }
 }
 
 /// Which connection there is, if any: all of [`Health`] that tells of deafness.
@@ -123,10 +132,6 @@ impl Task {
                 self.publish();
             }
         }
-        // Whoever works on must see at once that nobody keeps its leases any more.
-        self.workers.lose_all();
-        self.published.held.send_replace(Arc::default());
-        self.published.covered.send_replace(false);
     }
 
     /// Refused permissions and full subscriptions are no deafness.
@@ -194,12 +199,22 @@ impl Task {
             }
             Action::Release { partition } => self.workers.release(partition),
             Action::Lose { partition, why } => {
-                match why {
-                    Loss::Fenced => self.metrics.fenced.increment(1),
-                    Loss::Usurped => self.metrics.usurped.increment(1),
+                if why == Loss::Usurped {
+                    self.metrics.usurped.increment(1);
+                    tracing::warn!(service = %self.me.service, %partition, "partition lost: the bucket shows another's lease");
                 }
-                tracing::warn!(service = %self.me.service, %partition, ?why, "partition lost");
                 self.workers.lose(partition);
+            }
+            Action::Fenced { held, why, in_a_row } => {
+                self.metrics.fenced(held, why);
+                let why = why.label();
+                tracing::warn!(
+                    service = %self.me.service, partitions = held, why, in_a_row,
+                    "not heard by itself: all partitions are given up"
+                );
+            }
+            Action::Revived { pause } => {
+                tracing::info!(service = %self.me.service, ?pause, "heard again: partitions are taken after the pause");
             }
             Action::GiveBack { partition, epoch } => self.give_back(partition, epoch),
             Action::Left(parting) => drop(self.published.left.send_replace(Some(parting))),
@@ -284,6 +299,7 @@ impl Task {
         if changed {
             self.metrics.held.set(held.len() as f64);
         }
+        self.metrics.resting.set(f64::from(u8::from(self.state.rests(Instant::now()))));
         if roster || leases || changed {
             let covered = self.state.covered();
             self.metrics.covered.set(f64::from(u8::from(covered)));
@@ -302,13 +318,14 @@ fn readable<T: serde::de::DeserializeOwned>(key: &str, value: &[u8]) -> Option<T
     }
 }
 
-/// Sends our heartbeats on a connection of their own, until stopped.
+/// Sends our heartbeats on a connection of their own, until stopped; none while the runtime of the work does not get on.
 pub(crate) async fn beat(
     bus: Bus,
     me: Arc<Me>,
     epoch: Epoch,
     tuning: Tuning,
     pulse: Arc<Pulse>,
+    diligence: Arc<Diligence>,
     stop: CancellationToken,
 ) {
     let subject = Subject::heartbeat(&me.service, &me.instance);
@@ -316,8 +333,17 @@ pub(crate) async fn beat(
     // Missed ones are not made up for: what is old says nothing.
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut health = bus.health();
+    let mut stuck = false;
     while stop.run_until_cancelled(every.tick()).await.is_some() {
         if !health.borrow_and_update().connected {
+            continue;
+        }
+        let silence = diligence.silence(Instant::now());
+        let was_stuck = std::mem::replace(&mut stuck, silence >= tuning.stuck_after);
+        if stuck && !was_stuck {
+            tracing::error!(service = %me.service, ?silence, "the work of this process does not get on: others are to take over");
+        }
+        if stuck {
             continue;
         }
         let beat = Heartbeat { epoch, seq: pulse.send(Instant::now()) };

@@ -29,6 +29,8 @@ pub struct Tuning {
     pub renew: Duration,
     /// Not having heard itself for so long, a member gives up its leases. Default 900 ms: a heartbeat less than `dead_after`.
     pub fence_after: Duration,
+    /// The runtime of the work has not got on for so long: the member falls silent, and others take over. Default 10 s.
+    pub stuck_after: Duration,
     /// How long re-balancing waits when most members vanish at once. Default 10 s.
     pub freeze: Duration,
 }
@@ -41,6 +43,7 @@ impl Default for Tuning {
             key_ttl: Duration::from_secs(10),
             renew: Duration::from_secs(2),
             fence_after: Duration::from_millis(900),
+            stuck_after: Duration::from_secs(10),
             freeze: Duration::from_secs(10),
         }
     }
@@ -50,6 +53,11 @@ impl Tuning {
     /// The longest pause between two heard heartbeats that still counts as hearing.
     pub(crate) fn hearing_gap(&self) -> Duration {
         self.heartbeat * 2
+    }
+
+    /// So long without a turn means that this process was not scheduled.
+    pub(crate) fn stall(&self) -> Duration {
+        self.fence_after / 2
     }
 
     /// Why these can't be used together.
@@ -64,6 +72,9 @@ impl Tuning {
             return Some(
                 "dead_after must be at least fence_after and a heartbeat: an owner stops before it is replaced",
             );
+        }
+        if self.stuck_after < self.dead_after {
+            return Some("stuck_after must be at least dead_after: a busy process is not a dead one");
         }
         if self.key_ttl < Duration::from_secs(1) || self.key_ttl < self.renew * 2 {
             return Some("key_ttl must be at least 1s and two renewals");

@@ -3,7 +3,10 @@
 use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
 
 use pushmesh_protocol::{Partition, message::Epoch};
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, watch},
+};
 use tokio_util::task::TaskTracker;
 
 use crate::{event::Event, lease::Lease};
@@ -32,6 +35,8 @@ pub(crate) fn boxed<W: PartitionWork>(work: Arc<W>) -> Run {
 /// The tasks of the leases held.
 pub(crate) struct Workers {
     run: Option<Run>,
+    /// Where they run.
+    runtime: Handle,
     leases: HashMap<Partition, Lease>,
     tasks: TaskTracker,
     events: mpsc::Sender<Event>,
@@ -40,8 +45,13 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    pub(crate) fn new(tasks: TaskTracker, events: mpsc::Sender<Event>, ended: metrics::Counter) -> Self {
-        Self { run: None, leases: HashMap::new(), tasks, events, ended }
+    pub(crate) fn new(
+        runtime: Handle,
+        tasks: TaskTracker,
+        events: mpsc::Sender<Event>,
+        ended: metrics::Counter,
+    ) -> Self {
+        Self { run: None, runtime, leases: HashMap::new(), tasks, events, ended }
     }
 
     pub(crate) fn set_work(&mut self, run: Run) {
@@ -52,7 +62,7 @@ impl Workers {
         let run = self.run.clone().expect("leases are taken only once there is work");
         self.leases.insert(lease.partition(), lease.clone());
         let (events, unasked) = (self.events.clone(), self.ended.clone());
-        self.tasks.spawn(async move {
+        let work = async move {
             let (partition, epoch) = (lease.partition(), lease.epoch());
             let mut work = tokio::spawn(run(lease.clone()));
             let ended = tokio::select! {
@@ -60,7 +70,8 @@ impl Workers {
                 () = stop_expected(&lease) => None,
             };
             match ended {
-                Some(Ok(())) if lease.is_released() => {}
+                // It may see before we do that the pulse has stopped.
+                Some(Ok(())) if lease.is_released() || !lease.held() => {}
                 Some(Ok(())) => {
                     unasked.increment(1);
                     tracing::warn!(%partition, epoch, "the work of a partition returned while its lease was held");
@@ -78,7 +89,8 @@ impl Workers {
             }
             // Closed: membership has ended, and nobody asks.
             let _ = events.send(Event::WorkEnded { partition, epoch }).await;
-        });
+        };
+        self.tasks.spawn_on(work, &self.runtime);
     }
 
     pub(crate) fn release(&self, partition: Partition) {
@@ -102,6 +114,13 @@ impl Workers {
         for (_, lease) in self.leases.drain() {
             lease.lose();
         }
+    }
+}
+
+impl Drop for Workers {
+    /// Whoever works on must see at once that nobody keeps its leases any more.
+    fn drop(&mut self) {
+        self.lose_all();
     }
 }
 

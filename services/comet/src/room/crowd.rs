@@ -16,7 +16,7 @@ const HOLE: RawFd = -1;
 /// The group of those who see all parts.
 const OVERSEER: u8 = u8::MAX;
 /// Most parts a room is ever cut into.
-const PARTS_MAX: u16 = 64;
+pub(super) const PARTS_MAX: u16 = 64;
 
 /// A member as a sweep sees it: 8 bytes, and nothing else is touched for one whose socket takes what it gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,13 +9,15 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::frame::Frame;
+use pushmesh_protocol::room::Audience;
+
+use super::{crowd::PARTS_MAX, frame::Frame};
 use crate::lane::{DropReason, Drops, Lane};
 
 /// Largest frame that shares a write with others, in bytes.
 const SHARED_FRAME_BYTES: usize = 1_400;
-/// Bytes that begin together. Each lane may have one frame under way in any case, so that none starves: a write has at
-/// most 16 KB, unless a frame is larger than those are that share.
+/// Bytes that begin together, of those that one member gets. Each lane may have one frame under way in any case, so that
+/// none starves: a write has at most 16 KB, unless a frame is larger than those are that share.
 const WRITE_BYTES: usize = 16 * 1024 - (Lane::ALL.len() - 1) * SHARED_FRAME_BYTES;
 
 /// Most frames, and bytes of them, that may wait to begin in one room.
@@ -34,6 +36,56 @@ pub struct Begun {
     start: usize,
     /// The hand has been at the end since.
     wrapped: bool,
+    /// The part whose bytes it counts as; None: everybody's.
+    part: Option<usize>,
+}
+
+/// Bytes that have begun, as members get them: everybody's, and those of their own part.
+#[derive(Debug, Default)]
+struct Weight {
+    everybody: usize,
+    /// Into how many the room was cut when these were made, and the bytes of each.
+    of: u16,
+    parts: Vec<usize>,
+}
+
+impl Weight {
+    /// The part whose bytes a frame counts as. Frames of another cut than those under way count as everybody's: a member may
+    /// be in a part of both.
+    fn part(&self, audience: &Audience) -> Option<usize> {
+        match audience {
+            Audience::Part { part, of } if part < of && *of <= PARTS_MAX => {
+                let is_same = *of == self.of || self.parts.iter().all(|bytes| *bytes == 0);
+                is_same.then_some(usize::from(*part))
+            }
+            _ => None,
+        }
+    }
+
+    /// Most bytes that a member gets who gets those of this part, or everybody's.
+    fn with(&self, part: Option<usize>) -> usize {
+        let most = || self.parts.iter().copied().max();
+        let apart = part.map_or_else(most, |part| self.parts.get(part).copied());
+        self.everybody + apart.unwrap_or(0)
+    }
+
+    fn add(&mut self, frame: &Frame, part: Option<usize>) {
+        match (part, &frame.audience) {
+            (Some(part), Audience::Part { of, .. }) => {
+                self.of = *of;
+                self.parts.resize(usize::from(*of), 0);
+                self.parts[part] += frame.bytes();
+            }
+            _ => self.everybody += frame.bytes(),
+        }
+    }
+
+    fn take(&mut self, frame: &Frame, part: Option<usize>) {
+        match part {
+            Some(part) => self.parts[part] -= frame.bytes(),
+            None => self.everybody -= frame.bytes(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -42,7 +94,7 @@ pub struct Sweep {
     waiting_bytes: usize,
     /// By lane, then by age.
     begun: Vec<Begun>,
-    begun_bytes: usize,
+    begun_bytes: Weight,
     hand: usize,
     /// What members missed because too much waited, by class.
     missed: [u32; 3],
@@ -89,13 +141,14 @@ impl Sweep {
             while let Some(next) = self.waiting[lane as usize].front() {
                 let at = self.begun.partition_point(|begun| begun.frame.lane <= lane);
                 let has_none = at == 0 || self.begun[at - 1].frame.lane != lane;
-                if !has_none && self.begun_bytes + next.bytes() > WRITE_BYTES {
+                let part = self.begun_bytes.part(&next.audience);
+                if !has_none && self.begun_bytes.with(part) + next.bytes() > WRITE_BYTES {
                     break;
                 }
                 let frame = self.waiting[lane as usize].pop_front().expect("it was there above");
                 self.waiting_bytes -= frame.bytes();
-                self.begun_bytes += frame.bytes();
-                self.begun.insert(at, Begun { frame, start: self.hand, wrapped: false });
+                self.begun_bytes.add(&frame, part);
+                self.begun.insert(at, Begun { frame, start: self.hand, wrapped: false, part });
             }
         }
     }
@@ -121,7 +174,7 @@ impl Sweep {
     fn take_round(&mut self, round: &mut Vec<Arc<Frame>>) {
         let hand = self.hand;
         for done in self.begun.extract_if(.., |begun| begun.wrapped && hand >= begun.start) {
-            self.begun_bytes -= done.frame.bytes();
+            self.begun_bytes.take(&done.frame, done.part);
             round.push(done.frame);
         }
     }
@@ -194,9 +247,8 @@ pub enum Urgency {
 mod tests {
     use std::time::Instant;
 
-    use bytes::Bytes;
     use proptest::prelude::*;
-    use pushmesh_protocol::room::{Audience, RoomClass, RoomFrame};
+    use pushmesh_protocol::room::{RoomClass, RoomFrame};
 
     use super::*;
     use crate::lane::Class;
@@ -205,8 +257,25 @@ mod tests {
 
     fn frame(class: RoomClass, urgent: bool, key: Option<&str>, bytes: usize) -> Arc<Frame> {
         let conflate = key.map(|key| key.parse().unwrap());
-        let frame = RoomFrame { audience: Audience::Everybody, urgent, conflate, frame: Bytes::from(vec![0; bytes]) };
+        frame_of(class, RoomFrame { audience: Audience::Everybody, urgent, conflate, frame: vec![0; bytes].into() })
+    }
+
+    fn frame_of(class: RoomClass, frame: RoomFrame) -> Arc<Frame> {
         Arc::new(Frame::new(&"r".parse().unwrap(), class, frame, Instant::now(), None))
+    }
+
+    fn chat(part: u16, of: u16, bytes: usize) -> Arc<Frame> {
+        let audience = Audience::Part { part, of };
+        frame_of(RoomClass::High, RoomFrame { audience, urgent: false, conflate: None, frame: vec![0; bytes].into() })
+    }
+
+    /// Bytes under way for a member of this part.
+    fn begun_for(sweep: &Sweep, mine: u16) -> usize {
+        let is_mine = |begun: &&Begun| match begun.frame.audience {
+            Audience::Part { part, of } => mine % of == part,
+            _ => true,
+        };
+        sweep.begun().iter().filter(is_mine).map(|begun| begun.frame.bytes()).sum()
     }
 
     fn lanes(sweep: &Sweep) -> Vec<Lane> {
@@ -237,6 +306,28 @@ mod tests {
         assert_eq!(lanes(&sweep)[..8], [Lane::High; 8]);
         assert_eq!(lanes(&sweep)[8..], [Lane::Normal, Lane::Low]);
         assert_eq!(drops, Drops::default());
+    }
+
+    #[test]
+    fn each_part_of_a_room_may_have_a_write_under_way_and_no_member_gets_more() {
+        let (mut sweep, mut drops, mut round) = (Sweep::default(), Drops::default(), Vec::new());
+        for number in 0..320 {
+            sweep.push(chat(number % 16, 16, 1_000), WAIT_LIMITS, &mut drops);
+        }
+        sweep.begin(10);
+        assert!((0..16).all(|part| (10_000..=WRITE_BYTES).contains(&begun_for(&sweep, part))));
+        // The room is merged: members get of both.
+        (0..320).for_each(|number| sweep.push(chat(number % 8, 8, 1_000), WAIT_LIMITS, &mut drops));
+        sweep.push(frame(RoomClass::Normal, false, None, 1_000), WAIT_LIMITS, &mut drops);
+        let mut brought = 0;
+        while sweep.is_under_way() {
+            assert!((0..16).all(|part| begun_for(&sweep, part) <= 16 * 1024));
+            let next = sweep.next(10, 3);
+            sweep.advance(next.end, 10, &mut round);
+            brought += round.drain(..).count();
+            sweep.begin(10);
+        }
+        assert_eq!((brought, sweep.begun_bytes.with(None), drops), (641, 0, Drops::default()));
     }
 
     #[test]

@@ -200,3 +200,19 @@ async fn a_broker_that_restarts_loses_nothing() {
     }
     expect_metric(&distributor, WAITING, |waiting| waiting == 0.0).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leaving_a_server_that_stands_still_aborts_nothing() {
+    let mut mesh = Mesh::start().await;
+    let kinds = mesh.kinds().await;
+    mesh.login(50, 10).await;
+    let mut distributor = mesh.distributor("dist-1").await;
+    expect_metric(&distributor, RECORDS, |records| records == 50.0).await;
+    mesh.nats.pause();
+    distributor.term();
+    distributor.expect_exit(69, LONG).await;
+    mesh.nats.resume();
+    let log = distributor.stderr();
+    assert!(!log.contains("aborted"), "{log}");
+    drop(kinds);
+}

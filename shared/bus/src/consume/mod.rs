@@ -151,17 +151,18 @@ impl Bus {
     }
 
     async fn consumer_info(&self, stream: &Stream, consumer: &Consumer, until: Instant) -> Result<Info, CallError> {
-        self.call(&subject::consumer_info(stream, consumer.as_str()), Bytes::new(), until).await
+        self.call_in_turn(&subject::consumer_info(stream, consumer.as_str()), Bytes::new, until).await
     }
 
     /// Back to the first message that nobody acknowledged.
     async fn reset(&self, stream: &Stream, consumer: &Consumer, until: Instant) -> Result<Info, CallError> {
-        self.call(&subject::consumer_reset(stream, consumer), "{}", until).await
+        self.call_in_turn(&subject::consumer_reset(stream, consumer), || "{}".into(), until).await
     }
 
     async fn unpin(&self, stream: &Stream, consumer: &Consumer, deadline: Instant) -> Result<(), CallError> {
-        let request = json!({ "group": PIN_GROUP }).to_string();
-        match self.call::<serde::de::IgnoredAny>(&subject::consumer_unpin(stream, consumer), request, deadline).await {
+        let request = Bytes::from(json!({ "group": PIN_GROUP }).to_string());
+        let (unpin, say) = (subject::consumer_unpin(stream, consumer), || request.clone());
+        match self.call_in_turn::<serde::de::IgnoredAny>(&unpin, say, deadline).await {
             Ok(_) => Ok(()),
             // Nobody is pinned any more.
             Err(CallError::Api(error)) if !error.is_passing() => {

@@ -6,7 +6,7 @@ mod read;
 pub(crate) mod time;
 mod watch;
 
-use std::time::Duration;
+use std::{collections::HashMap, sync::MutexGuard, time::Duration};
 
 use async_nats::{HeaderMap, StatusCode};
 use bytes::Bytes;
@@ -89,12 +89,18 @@ struct Write {
 }
 
 impl Bus {
-    /// Opens a bucket that was provisioned.
+    /// Opens a bucket that was provisioned. Asks the server once a connection: a bucket is not taken away while the mesh runs.
     pub async fn bucket(&self, bucket: &Bucket) -> Result<Kv, KvError> {
-        self.bucket_within(bucket, self.inner.config.kv_timeout).await
+        let timeout = self.inner.config.kv_timeout;
+        // Each partition opens its buckets anew, 64 of them at a time.
+        let known = self.buckets().get(bucket.as_str()).copied();
+        match known {
+            Some(marker_lifetime) => Ok(self.open_bucket(bucket, marker_lifetime, timeout)),
+            None => self.bucket_within(bucket, timeout).await,
+        }
     }
 
-    /// Opens a bucket whose operations are tried for `timeout`, and this one too.
+    /// Opens a bucket whose operations are tried for `timeout`, and this one too. Asks the server each time.
     pub(crate) async fn bucket_within(&self, bucket: &Bucket, timeout: Duration) -> Result<Kv, KvError> {
         #[derive(Deserialize)]
         struct Info {
@@ -105,16 +111,25 @@ impl Bus {
             #[serde(default)]
             subject_delete_marker_ttl: u64,
         }
-        let stream = Stream::of_bucket(bucket);
         let deadline = Instant::now() + timeout;
-        let info: Info = self.call(&subject::stream_info(&stream), Bytes::new(), deadline).await.map_err(|error| {
+        let info_of = subject::stream_info(&Stream::of_bucket(bucket));
+        let info: Info = self.call(&info_of, Bytes::new(), deadline).await.map_err(|error| {
             if error.has_code(code::STREAM_NOT_FOUND) { KvError::NoBucket(bucket.to_string()) } else { of(error) }
         })?;
         let marker_lifetime = match info.config.subject_delete_marker_ttl {
             0 => Duration::from_secs(60),
             nanos => Duration::from_nanos(nanos),
         };
-        Ok(Kv { bus: self.clone(), bucket: bucket.clone(), stream, marker_lifetime, timeout })
+        self.buckets().insert(bucket.to_string(), marker_lifetime);
+        Ok(self.open_bucket(bucket, marker_lifetime, timeout))
+    }
+
+    fn open_bucket(&self, bucket: &Bucket, marker_lifetime: Duration, timeout: Duration) -> Kv {
+        Kv { bus: self.clone(), bucket: bucket.clone(), stream: Stream::of_bucket(bucket), marker_lifetime, timeout }
+    }
+
+    fn buckets(&self) -> MutexGuard<'_, HashMap<String, Duration>> {
+        self.inner.buckets.lock().expect("no holder of this lock can panic")
     }
 }
 

@@ -1,6 +1,10 @@
 //! One ephemeral consumer, and what its messages' reply subjects tell.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use async_nats::{StatusCode, Subscriber};
 use bytes::Bytes;
@@ -12,12 +16,17 @@ use tokio::time::Instant;
 use super::{Begin, Event, HEARTBEAT, Item, Queued};
 use crate::{
     Bus,
-    api::{CallError, SequencePair, Tries, subject},
+    api::{CallError, SequencePair, subject},
     backoff::random_token,
 };
 
 /// The server deletes a consumer that nobody listens to after this.
 const INACTIVE: Duration = Duration::from_secs(30);
+
+/// How long queueing its subscription may take.
+const SUBSCRIBE_WITHIN: Duration = Duration::from_secs(2);
+/// How long saying that a consumer is no longer needed may take.
+const DELETE_WITHIN: Duration = Duration::from_millis(100);
 
 /// One ephemeral consumer and its subscription.
 pub(super) struct Source {
@@ -33,6 +42,34 @@ pub(super) struct Source {
     pub waiting: u64,
     pub caught_up: bool,
     pub heard: Instant,
+}
+
+/// A consumer that nobody reads yet: dropped once it was asked for, it is deleted.
+struct Unclaimed<'a> {
+    bus: &'a Bus,
+    stream: &'a Stream,
+    name: String,
+    asked: AtomicBool,
+}
+
+impl Unclaimed<'_> {
+    fn claim(mut self) -> String {
+        std::mem::take(&mut self.name)
+    }
+}
+
+impl Drop for Unclaimed<'_> {
+    fn drop(&mut self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if self.name.is_empty() || !*self.asked.get_mut() {
+            return;
+        }
+        let (client, delete) = (self.bus.inner.client.clone(), subject::consumer_delete(self.stream, &self.name));
+        // Best effort, as with one that was read.
+        runtime.spawn(async move {
+            let _ = tokio::time::timeout(DELETE_WITHIN, client.publish(delete, Bytes::new())).await;
+        });
+    }
 }
 
 /// The consumer's numbers have a gap, or it is gone.
@@ -51,49 +88,41 @@ impl Source {
             num_pending: u64,
             delivered: SequencePair,
         }
-        let mut tries = Tries::until(deadline);
         let deliver_to = bus.inner.replies.own_subject();
         let subscribe = bus.inner.client.subscribe(deliver_to.as_str().to_owned());
-        let subscribed = tokio::time::timeout(tries.this_try(Duration::from_secs(2)), subscribe).await;
+        let subscribed = tokio::time::timeout(SUBSCRIBE_WITHIN, subscribe).await;
         let subscriber = subscribed.map_err(|_| CallError::Timeout)?.map_err(|_| CallError::Lost)?;
-        loop {
-            // A new name for every try: one that timed out may have made its consumer.
-            let name = random_token();
-            let request = json!({
-                "stream_name": stream.as_str(),
-                "action": "create",
-                "config": config(&name, deliver_to.as_str(), filter, begin),
-            });
-            let create = subject::consumer_create(stream, &name, filter);
-            let once = Instant::now() + tries.this_try(Duration::from_secs(3));
-            match bus.call::<Created>(&create, request.to_string(), once).await {
-                Ok(created) => {
-                    // It may have begun to deliver before it answered.
-                    let waiting = created.num_pending + created.delivered.consumer_seq;
-                    let heard = Instant::now();
-                    let (is_behind_sequence, sequence) = match begin {
-                        Begin::LastPerSubject => (false, 0),
-                        Begin::After(sequence) => (true, sequence),
-                    };
-                    return Ok(Source {
-                        name,
-                        subscriber,
-                        last: 0,
-                        sequence,
-                        is_behind_sequence,
-                        waiting,
-                        caught_up: false,
-                        heard,
-                    });
-                }
-                Err(error) if !error.is_passing() => return Err(error),
-                Err(error) => {
-                    if !tries.again(bus).await {
-                        return Err(error);
-                    }
-                }
-            }
-        }
+        // A try that was not answered in time may have made it, or be about to: the next one finds it there, and all that it
+        // sends goes to the same place. If some of that was lost with a connection, the numbers have a gap.
+        let unclaimed = Unclaimed { bus, stream, name: random_token(), asked: AtomicBool::new(false) };
+        let name = unclaimed.name.as_str();
+        let request = json!({
+            "stream_name": stream.as_str(),
+            "action": "create",
+            "config": config(name, deliver_to.as_str(), filter, begin),
+        });
+        let request = Bytes::from(request.to_string());
+        let say = || {
+            unclaimed.asked.store(true, Ordering::Relaxed);
+            request.clone()
+        };
+        let create = subject::consumer_create(stream, name, filter);
+        let created: Created = bus.call_in_turn(&create, say, deadline).await?;
+        let (is_behind_sequence, sequence) = match begin {
+            Begin::LastPerSubject => (false, 0),
+            Begin::After(sequence) => (true, sequence),
+        };
+        Ok(Source {
+            name: unclaimed.claim(),
+            subscriber,
+            last: 0,
+            sequence,
+            is_behind_sequence,
+            // It may have begun to deliver before it answered.
+            waiting: created.num_pending + created.delivered.consumer_seq,
+            caught_up: false,
+            heard: Instant::now(),
+        })
     }
 
     pub fn apply(&mut self, message: async_nats::Message, queue: &mut VecDeque<Queued>) -> Result<(), Broken> {
@@ -155,7 +184,7 @@ impl Source {
     /// Best effort: unheard, the server deletes it by itself after [`INACTIVE`].
     pub async fn delete(&self, bus: &Bus, stream: &Stream) {
         let delete = bus.inner.client.publish(subject::consumer_delete(stream, &self.name), Bytes::new());
-        let _ = tokio::time::timeout(Duration::from_millis(100), delete).await;
+        let _ = tokio::time::timeout(DELETE_WITHIN, delete).await;
     }
 }
 

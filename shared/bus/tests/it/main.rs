@@ -8,6 +8,7 @@ mod core;
 mod follow;
 mod history;
 mod kv;
+mod overload;
 mod provision;
 mod scripted;
 mod store;

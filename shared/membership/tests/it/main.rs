@@ -2,5 +2,6 @@
 
 mod faults;
 mod mesh;
+mod overload;
 mod ring;
 mod sharing;

@@ -1,6 +1,6 @@
 //! Metrics of `membership`.
 
-use super::{Counter, Gauge};
+use super::{Counter, Gauge, Histogram};
 
 /// Label `service`: whose members.
 pub const MEMBERS: Gauge = Gauge { name: "pushmesh_membership_members", help: "Members heard, by service" };
@@ -28,6 +28,21 @@ pub const RELEASES: Counter =
 pub const CONFLICTS: Counter =
     Counter { name: "pushmesh_membership_conflicts_total", help: "Leases that another member wrote first" };
 /// Label `service`.
+pub const RESTING: Gauge = Gauge {
+    name: "pushmesh_membership_resting",
+    help: "1 while this instance takes no partitions because it lost all of them again and again",
+};
+/// Label `service`. Of the runtime that the work shares, not of the heartbeats' own.
+pub const RUNTIME_DELAY: Histogram = Histogram {
+    name: "pushmesh_membership_runtime_delay_seconds",
+    help: "How late a timer of the service's own runtime went off, ten times a second",
+};
+/// Labels `service` and `why`: stalled (this process was not scheduled) or unheard (no heartbeat came back).
+pub const FENCINGS: Counter = Counter {
+    name: "pushmesh_membership_fencings_total",
+    help: "Times that this instance did not hear itself and gave up all its leases",
+};
+/// Labels `service` and `why`, as above.
 pub const FENCED: Counter = Counter {
     name: "pushmesh_membership_fenced_total",
     help: "Leases given up because this instance did not hear itself",
