@@ -26,6 +26,11 @@ impl Latencies {
         self.0.saturating_record(latency.as_micros() as u64);
     }
 
+    /// The same of so many.
+    pub fn record_many(&mut self, latency: Duration, count: u64) {
+        self.0.saturating_record_n(latency.as_micros() as u64, count);
+    }
+
     pub fn add(&mut self, counted: &Counted) {
         for (value, count) in &counted.0 {
             self.0.saturating_record_n(*value, *count);

@@ -26,6 +26,17 @@ pub fn peak_memory_kib(pid: u32) -> u64 {
     fs::read_to_string(format!("/proc/{pid}/status")).ok().and_then(|text| kib(&text, "VmHWM:")).unwrap_or(0)
 }
 
+/// The memory that a process has now, in KiB; 0 when it has ended.
+pub fn memory_kib(pid: u32) -> u64 {
+    fs::read_to_string(format!("/proc/{pid}/status")).ok().and_then(|text| kib(&text, "VmRSS:")).unwrap_or(0)
+}
+
+/// The processes that a process has started and that still run.
+pub fn children(pid: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|child| child.parse().ok()).collect()
+}
+
 /// A field of `/proc/<pid>/status`: its name, then a number of kB.
 fn kib(status: &str, field: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(field))?;
@@ -138,6 +149,6 @@ mod tests {
     #[test]
     fn this_process_is_seen() {
         let pid = std::process::id();
-        assert!(cpu_time(pid).is_some() && peak_memory_kib(pid) > 0);
+        assert!(cpu_time(pid).is_some() && peak_memory_kib(pid) >= memory_kib(pid) && memory_kib(pid) > 0);
     }
 }

@@ -32,6 +32,8 @@ pub struct Mesh {
     processes: BTreeMap<String, Process>,
     server: Server,
     jwks: PathBuf,
+    /// By service, what is not default.
+    extra: Vec<(String, String)>,
     folder: TempDir,
 }
 
@@ -46,16 +48,22 @@ struct Process {
 impl Mesh {
     /// A nats-server that syncs so often ("1s", "always"), provisioned, and these services, all of them ready.
     pub async fn start(services: &[&str], sync_interval: &str) -> anyhow::Result<Self> {
+        Self::start_with(services, sync_interval, &[]).await
+    }
+
+    /// The same, with settings (of which service, and which) that are not the product's defaults.
+    pub async fn start_with(services: &[&str], sync_interval: &str, extra: &[(&str, &str)]) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("pushmesh-bench-").tempdir().context("can't make a folder")?;
         let jwks = folder.path().join("jwks.json");
         pushmesh_auth::generate_jwks(&jwks).context("can't write keys")?;
         let mut options = pushmesh_broker::Options::new(folder.path().join("nats"));
         options.sync_interval = sync_interval.to_owned();
         let server = Server::start(options).await?;
-        let mut mesh = Self { processes: BTreeMap::new(), server, jwks, folder };
+        let extra = extra.iter().map(|(service, setting)| ((*service).to_owned(), (*setting).to_owned())).collect();
+        let mut mesh = Self { processes: BTreeMap::new(), server, jwks, extra, folder };
         mesh.provision().await?;
         for service in services {
-            mesh.spawn(service, service)?;
+            mesh.spawn(service, service, &[])?;
         }
         for service in services {
             mesh.wait_ready(service).await?;
@@ -65,7 +73,12 @@ impl Mesh {
 
     /// One more process of a service, ready, under a name of its own.
     pub async fn add(&mut self, service: &str, name: &str) -> anyhow::Result<()> {
-        self.spawn(service, name)?;
+        self.add_with(service, name, &[]).await
+    }
+
+    /// The same with environment variables besides.
+    pub async fn add_with(&mut self, service: &str, name: &str, variables: &[(&str, &str)]) -> anyhow::Result<()> {
+        self.spawn(service, name, variables)?;
         self.wait_ready(name).await
     }
 
@@ -118,7 +131,7 @@ impl Mesh {
         report.map(drop).context("can't provision the nats-server")
     }
 
-    fn spawn(&mut self, service: &str, name: &str) -> anyhow::Result<()> {
+    fn spawn(&mut self, service: &str, name: &str, variables: &[(&str, &str)]) -> anyhow::Result<()> {
         let files = self.folder.path().join(name);
         let log = File::create(files.with_extension("log")).context("can't write a log")?;
         let mut command = Command::new(std::env::current_exe().context("can't find this program")?);
@@ -131,13 +144,14 @@ impl Mesh {
             // Defaults are what is measured.
             command.env_remove(variable);
         }
+        command.envs(variables.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = spawn_bound(command).with_context(|| format!("can't start {name}"))?;
         self.processes.insert(name.to_owned(), Process { child, doors: BTreeMap::new(), files });
         Ok(())
     }
 
-    /// Where it listens and whom it believes; all else is default.
+    /// Where it listens and whom it believes; all else is default, but what the bench asked for.
     fn settings(&self, service: &str) -> Vec<String> {
         let mut settings = vec![
             format!("nats.url={}", self.server.url()),
@@ -149,6 +163,7 @@ impl Mesh {
             _ if WITHOUT_DOOR.contains(&service) => {}
             _ => settings.push("service.door.listen=127.0.0.1:0".to_owned()),
         }
+        settings.extend(self.extra.iter().filter(|(of, _)| of == service).map(|(_, setting)| setting.clone()));
         settings
     }
 

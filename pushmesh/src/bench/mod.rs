@@ -22,6 +22,7 @@ mod backlog;
 mod clients;
 mod crew;
 mod echo;
+mod fanout;
 mod jetstream;
 mod latency;
 mod load;
@@ -30,6 +31,7 @@ mod machine;
 mod mesh;
 mod population;
 mod reporter;
+mod room;
 mod schedule;
 mod scrape;
 mod search;
@@ -50,6 +52,11 @@ use crate::exit::{Failure, Outcome};
 /// The benches.
 #[derive(Debug, clap::Subcommand)]
 pub enum Bench {
+    /// Frames to a whole room, beside a loop that only writes to the same sockets
+    #[command(
+        after_help = "Example:\n  pushmesh bench fanout\n  pushmesh bench fanout --peers --json\n  pushmesh bench fanout --only runs --connections 1000\n  pushmesh bench fanout --quick --json\n\nExit codes: 0 all goals met, 1 one missed (--quick: never for that)."
+    )]
+    Fanout(fanout::Fanout),
     /// Login records, from report to the client's acknowledgement, beside what JetStream stores
     #[command(
         after_help = "Example:\n  pushmesh bench login\n  pushmesh bench login --sync always --json\n  pushmesh bench login --quick --json\n\nExit codes: 0 all goals met, 1 one missed (--quick: never for that)."
@@ -60,6 +67,11 @@ pub enum Bench {
         after_help = "Example:\n  pushmesh bench storm\n  pushmesh bench storm --quick --json\n\nExit codes: 0 all goals met, 1 one missed (--quick: never for that)."
     )]
     Storm(storm::Storm),
+    /// Gifts, chat and likes into one room, at and above what the machine sustains
+    #[command(
+        after_help = "Example:\n  pushmesh bench room\n  pushmesh bench room --connections 5000 --only loads --json\n  pushmesh bench room --quick --json\n\nExit codes: 0 all goals met, 1 one missed (--quick: never for that)."
+    )]
+    Room(room::Room),
 }
 
 /// What all benches take.
@@ -85,6 +97,10 @@ enum Role {
     Clients,
     /// Echoes
     Echo,
+    /// Holds a share of a room's clients
+    Audience,
+    /// Holds bare connections
+    Fanout,
 }
 
 /// Where a bench says what it is at, and what it runs on.
@@ -117,8 +133,10 @@ impl Bench {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let run = async {
             match &self {
+                Self::Fanout(bench) => frame.print(&bench.common, &Box::pin(bench.measure(&frame)).await?),
                 Self::Login(bench) => frame.print(&bench.common, &Box::pin(bench.measure(&frame)).await?),
                 Self::Storm(bench) => frame.print(&bench.common, &Box::pin(bench.measure(&frame)).await?),
+                Self::Room(bench) => frame.print(&bench.common, &Box::pin(bench.measure(&frame)).await?),
             }
         };
         // Dropped half-way it ends its processes and removes its folder.
@@ -135,6 +153,10 @@ impl BenchChild {
         match self.role {
             Role::Clients => Ok(clients::run().await?),
             Role::Echo => Ok(echo::serve().await?),
+            Role::Audience => Ok(room::serve_audience().await?),
+            Role::Fanout => {
+                Ok(tokio::task::spawn_blocking(fanout::drive).await.context("the load driver panicked")??)
+            }
         }
     }
 }

@@ -122,6 +122,10 @@ impl Sessions {
             known.denied = false;
             // Its comet says that it stands: whether another one has taken over is decided anew.
             known.kicked &= session.left.is_some();
+            // A purge of what stood before has taken place, or takes nothing: its key ends anew.
+            if known.purging.take().is_some() {
+                known.ending = false;
+            }
         }
         (known.session, known.revision, known.round) = (session, revision, self.round);
         refresh(id, known, &self.comets, now)

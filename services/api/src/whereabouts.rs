@@ -24,8 +24,6 @@ impl Api {
     pub async fn sessions(&self, user: &UserId) -> Result<Vec<(ConnId, Session)>, Refusal> {
         let filter = KeyFilter::of_user(self.partitions.of_user(user), user);
         let entries = self.reads.sessions.entries(filter).await.map_err(|error| self.unread(&error))?;
-        // What became of a session's login stands beside it.
-        let entries = entries.into_iter().filter(|entry| parse::session_login(&entry.key).is_none());
         // A key that is written meanwhile comes twice, its newest last.
         let mut newest = BTreeMap::new();
         for entry in entries {

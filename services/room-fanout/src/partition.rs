@@ -165,11 +165,9 @@ impl Work {
             self.streams.stream_state(&Stream::ROOM_LOW),
         )?;
         let unreadable = |error| TakeError::Record { key: Key::checkpoint(partition).to_string(), error };
-        // One number that grows when either is made anew.
-        let created = high.created.max(normal.created);
-        let mut begin = Begin::of(checkpoint.as_ref().map(|entry| &entry.value[..]), created).map_err(unreadable)?;
-        let has_lost_end = begin.is_ahead(high.last, normal.last);
-        if has_lost_end {
+        let stored = checkpoint.as_ref().map(|entry| &entry.value[..]);
+        let mut begin = Begin::of(stored, high.created, normal.created).map_err(unreadable)?;
+        if begin.is_ahead(high.last, normal.last) {
             let (gifts, chats, events) = lost::ends(&self.streams, partition, &begin.applied).await?;
             tracing::error!(
                 %partition, applied = ?begin.applied, high = high.last, normal = normal.last, gifts, chats, events,
@@ -183,7 +181,7 @@ impl Work {
         if let Some(entry) = checkpoint {
             rooms.restore(&entry.key, &entry.value, entry.revision, clock.now()).map_err(unreadable)?;
         }
-        if has_lost_end {
+        if begin.is_news {
             // Before any record says so: the next owner must know of this epoch.
             let Written::Revisions(revisions) = ledger.write(vec![rooms.checkpoint()]).await else {
                 return Err(TakeError::Unwritten);

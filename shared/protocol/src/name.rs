@@ -428,17 +428,13 @@ impl KeyFilter {
         Self(format!("{partition}.>").into())
     }
 
-    /// All pending pushes of a user.
+    /// All sessions with what stands beside them, or all pending pushes, of a user.
     pub fn of_user(partition: Partition, user: &UserId) -> Self {
         Self(format!("{partition}.{user}.>").into())
     }
 
     pub fn room_snapshots_of(partition: Partition) -> Self {
         Self(format!("r.{partition}.>").into())
-    }
-
-    pub fn ledger_rows_of(partition: Partition) -> Self {
-        Self(format!("u.{partition}.>").into())
     }
 
     /// What all users have given in a room.

@@ -4,6 +4,8 @@
 //! alone. What the one said of the end of a login by a record, in PUSH, is therefore written for the other before the
 //! message is acknowledged; there is one key for each session at most, and only where a record came between.
 
+use std::collections::HashSet;
+
 use pushmesh_protocol::{
     ConnId, LoginId, UserId,
     message::{EndedBy, Millis, SessionLogin},
@@ -65,7 +67,10 @@ impl Desk {
 
     /// All users': once the sessions are known.
     pub(super) fn step_all_logins(&mut self) {
-        for user in self.logins.users() {
+        // A session may have been seen meanwhile whose login has ended, and beside which nothing stands yet.
+        let ended = self.users.iter().filter(|(_, user)| !user.ended.is_empty()).map(|(user, _)| user.clone());
+        let all: HashSet<UserId> = ended.chain(self.logins.users()).collect();
+        for user in all {
             self.step_logins(&user);
         }
     }

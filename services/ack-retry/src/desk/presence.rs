@@ -43,12 +43,11 @@ impl Desk {
         self.effect(Effect::PurgeSession { session: id, user, conn, revision });
     }
 
-    /// A session's key was not purged: it has been put since. How it stands then the watch tells, or has told.
+    /// A session's key was not purged: it has been put since. How it stands then the watch tells, unless it has told.
     pub(super) fn not_purged(&mut self, id: Id, revision: u64) {
-        let Some(known) = self.sessions.get_mut(id) else { return };
-        (known.purging, known.ending) = (None, false);
-        if known.revision() > revision {
-            self.put_again(id);
+        let known = self.sessions.get_mut(id).filter(|known| known.purging == Some(revision));
+        if let Some(known) = known {
+            (known.purging, known.ending) = (None, false);
         }
     }
 

@@ -36,54 +36,69 @@ pub struct Begun {
     start: usize,
     /// The hand has been at the end since.
     wrapped: bool,
-    /// The part whose bytes it counts as; None: everybody's.
-    part: Option<usize>,
+    /// As which its bytes count.
+    share: Share,
 }
 
-/// Bytes that have begun, as members get them: everybody's, and those of their own part.
+/// Who gets a frame's bytes, as far as a write's size is about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Share {
+    Everybody,
+    /// Nobody of a part.
+    Overseers,
+    Part(usize),
+}
+
+/// Bytes that have begun, as members get them: everybody's, and those of their own part or of the overseers.
 #[derive(Debug, Default)]
 struct Weight {
     everybody: usize,
+    overseers: usize,
     /// Into how many the room was cut when these were made, and the bytes of each.
     of: u16,
     parts: Vec<usize>,
 }
 
 impl Weight {
-    /// The part whose bytes a frame counts as. Frames of another cut than those under way count as everybody's: a member may
-    /// be in a part of both.
-    fn part(&self, audience: &Audience) -> Option<usize> {
+    /// Frames of another cut than those under way count as everybody's: a member may be in a part of both.
+    fn share(&self, audience: &Audience) -> Share {
         match audience {
+            Audience::Overseers => Share::Overseers,
             Audience::Part { part, of } if part < of && *of <= PARTS_MAX => {
                 let is_same = *of == self.of || self.parts.iter().all(|bytes| *bytes == 0);
-                is_same.then_some(usize::from(*part))
+                if is_same { Share::Part(usize::from(*part)) } else { Share::Everybody }
             }
-            _ => None,
+            _ => Share::Everybody,
         }
     }
 
-    /// Most bytes that a member gets who gets those of this part, or everybody's.
-    fn with(&self, part: Option<usize>) -> usize {
-        let most = || self.parts.iter().copied().max();
-        let apart = part.map_or_else(most, |part| self.parts.get(part).copied());
-        self.everybody + apart.unwrap_or(0)
+    /// Most bytes that a member gets who gets those of this share.
+    fn with(&self, share: Share) -> usize {
+        let apart = match share {
+            Share::Everybody => self.parts.iter().copied().max().unwrap_or(0).max(self.overseers),
+            Share::Overseers => self.overseers,
+            Share::Part(part) => self.parts.get(part).copied().unwrap_or(0),
+        };
+        self.everybody + apart
     }
 
-    fn add(&mut self, frame: &Frame, part: Option<usize>) {
-        match (part, &frame.audience) {
-            (Some(part), Audience::Part { of, .. }) => {
-                self.of = *of;
-                self.parts.resize(usize::from(*of), 0);
-                self.parts[part] += frame.bytes();
-            }
-            _ => self.everybody += frame.bytes(),
+    fn add(&mut self, frame: &Frame, share: Share) {
+        if let (Share::Part(_), Audience::Part { of, .. }) = (share, &frame.audience) {
+            self.of = *of;
+            self.parts.resize(usize::from(*of), 0);
         }
+        *self.of_share(share) += frame.bytes();
     }
 
-    fn take(&mut self, frame: &Frame, part: Option<usize>) {
-        match part {
-            Some(part) => self.parts[part] -= frame.bytes(),
-            None => self.everybody -= frame.bytes(),
+    fn take(&mut self, frame: &Frame, share: Share) {
+        *self.of_share(share) -= frame.bytes();
+    }
+
+    fn of_share(&mut self, share: Share) -> &mut usize {
+        match share {
+            Share::Everybody => &mut self.everybody,
+            Share::Overseers => &mut self.overseers,
+            Share::Part(part) => &mut self.parts[part],
         }
     }
 }
@@ -141,14 +156,14 @@ impl Sweep {
             while let Some(next) = self.waiting[lane as usize].front() {
                 let at = self.begun.partition_point(|begun| begun.frame.lane <= lane);
                 let has_none = at == 0 || self.begun[at - 1].frame.lane != lane;
-                let part = self.begun_bytes.part(&next.audience);
-                if !has_none && self.begun_bytes.with(part) + next.bytes() > WRITE_BYTES {
+                let share = self.begun_bytes.share(&next.audience);
+                if !has_none && self.begun_bytes.with(share) + next.bytes() > WRITE_BYTES {
                     break;
                 }
                 let frame = self.waiting[lane as usize].pop_front().expect("it was there above");
                 self.waiting_bytes -= frame.bytes();
-                self.begun_bytes.add(&frame, part);
-                self.begun.insert(at, Begun { frame, start: self.hand, wrapped: false, part });
+                self.begun_bytes.add(&frame, share);
+                self.begun.insert(at, Begun { frame, start: self.hand, wrapped: false, share });
             }
         }
     }
@@ -174,7 +189,7 @@ impl Sweep {
     fn take_round(&mut self, round: &mut Vec<Arc<Frame>>) {
         let hand = self.hand;
         for done in self.begun.extract_if(.., |begun| begun.wrapped && hand >= begun.start) {
-            self.begun_bytes.take(&done.frame, done.part);
+            self.begun_bytes.take(&done.frame, done.share);
             round.push(done.frame);
         }
     }
@@ -327,7 +342,7 @@ mod tests {
             brought += round.drain(..).count();
             sweep.begin(10);
         }
-        assert_eq!((brought, sweep.begun_bytes.with(None), drops), (641, 0, Drops::default()));
+        assert_eq!((brought, sweep.begun_bytes.with(Share::Everybody), drops), (641, 0, Drops::default()));
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub(super) struct End {
 /// Which epochs there were.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ends {
-    /// When the streams were made: the first epoch. Records of an earlier one are of other streams.
+    /// When ROOM_HIGH was made. Records of an earlier epoch are of another.
     pub(super) created: u64,
     pub(super) all: Vec<End>,
 }
@@ -35,18 +35,31 @@ pub struct Begin {
     pub ends: Ends,
     /// Up to where everything is in the records, and when the last of it was stored.
     pub applied: Positions,
+    /// The epoch is new, and only `ends` says why: it must be stored before any record of it.
+    pub is_news: bool,
 }
 
 impl Begin {
-    /// By a partition's checkpoint, where there is one, and when the streams were made.
-    pub fn of(checkpoint: Option<&[u8]>, created: u64) -> Result<Self, WireError> {
-        let anew = Self { streams: created, ends: Ends { created, all: Vec::new() }, applied: Positions::default() };
+    /// By a partition's checkpoint, where there is one, and when ROOM_HIGH and ROOM_NORMAL were made. One number grows when either
+    /// is made anew; but gifts that ROOM_HIGH still holds stay counted where ROOM_NORMAL alone is another.
+    pub fn of(checkpoint: Option<&[u8]>, high: u64, normal: u64) -> Result<Self, WireError> {
+        let anew = Self {
+            streams: high.max(normal),
+            ends: Ends { created: high, all: Vec::new() },
+            applied: Positions::default(),
+            is_news: false,
+        };
         let Some(checkpoint) = checkpoint else { return Ok(anew) };
         let (streams, Checkpoint { positions, ends }) = record::read_checkpoint(checkpoint)?;
-        if streams < created {
+        if streams < high {
             return Ok(anew);
         }
-        Ok(Self { streams, ends: Ends { created, all: ends }, applied: positions })
+        let mut begin = Self { streams, ends: Ends { created: high, all: ends }, applied: positions, is_news: false };
+        if streams < normal {
+            begin.begin_epoch(End { epoch: normal, gifts: u64::MAX, chats: u64::MAX, events: 0 });
+            (begin.applied.events, begin.applied.newest[2]) = (0, 0);
+        }
+        Ok(begin)
     }
 
     /// Whether more was applied than the streams hold.
@@ -56,8 +69,13 @@ impl Begin {
 
     /// Of each source only what came up to these sequences is still what was applied.
     pub fn lost_end(&mut self, gifts: u64, chats: u64, events: u64) {
-        self.streams += 1;
-        self.ends.all.push(End { epoch: self.streams, gifts, chats, events });
+        self.begin_epoch(End { epoch: self.streams + 1, gifts, chats, events });
+    }
+
+    fn begin_epoch(&mut self, end: End) {
+        self.streams = end.epoch;
+        self.ends.all.push(end);
+        self.is_news = true;
     }
 }
 

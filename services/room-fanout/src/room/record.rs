@@ -256,7 +256,7 @@ mod tests {
         let begin = |at: Positions, streams| {
             let ends = if streams > 100 { vec![End { epoch: 101, gifts: 80, chats: 81, events: 8 }] } else { vec![] };
             let checkpoint = write(Owner { streams, ..owner }, &Checkpoint { positions: at, ends });
-            Begin::of(Some(&checkpoint), 100).unwrap()
+            Begin::of(Some(&checkpoint), 100, 99).unwrap()
         };
         let at = Positions { gifts: 90, chats: 95, events: 9, ..Positions::default() };
         let mut begun = begin(at, 100);
@@ -275,8 +275,33 @@ mod tests {
         begun.lost_end(60, 60, 6);
         assert_eq!((applied(&begun, &first), applied(&begun, &second)), ((50, 60, 60), (50, 60, 60)));
         // Made anew, the streams have nothing of all that.
-        let anew =
-            Begin::of(Some(&write(Owner { streams: 102, ..owner }, &Checkpoint { positions: at, ends: vec![] })), 200);
-        assert_eq!(anew.unwrap(), Begin { streams: 200, ends: Ends::of(200), applied: Positions::default() });
+        let anew = Begin::of(
+            Some(&write(Owner { streams: 102, ..owner }, &Checkpoint { positions: at, ends: vec![] })),
+            200,
+            190,
+        );
+        let applied = Positions::default();
+        assert_eq!(anew.unwrap(), Begin { streams: 200, ends: Ends::of(200), applied, is_news: false });
+    }
+
+    #[test]
+    fn room_normal_alone_made_anew_leaves_gifts_counted() {
+        let owner = Owner { partition: Partition(3), lease: 7, streams: 101, low: 5 };
+        let row = RowRecord { total: 50, gifts: 2, level: 0, level_told: 0, applied: 90, reached: 70 };
+        let at = Positions { gifts: 90, chats: 95, events: 9, newest: [6, 7, 8], ..Positions::default() };
+        let checkpoint = write(owner, &Checkpoint { positions: at, ends: vec![] });
+        let begun = Begin::of(Some(&checkpoint), 100, 200).unwrap();
+        assert_eq!((begun.streams, begun.is_news), (200, true));
+        assert_eq!(begun.applied, Positions { events: 0, newest: [6, 7, 0], ..at });
+        assert!(!begun.is_ahead(95, 0));
+        let kept: RowRecord = read(Owner { streams: 200, ..owner }, &begun.ends, &write(owner, &row)).unwrap();
+        assert_eq!(kept, row);
+        // The next owner knows it by the checkpoint.
+        let ends = begun.ends.all.clone();
+        let checkpoint = write(Owner { streams: 200, ..owner }, &Checkpoint { positions: begun.applied, ends });
+        let next = Begin::of(Some(&checkpoint), 100, 200).unwrap();
+        assert_eq!((next.streams, next.is_news), (200, false));
+        let kept: RowRecord = read(Owner { streams: 200, ..owner }, &next.ends, &write(owner, &row)).unwrap();
+        assert_eq!(kept.applied, 90);
     }
 }

@@ -170,7 +170,7 @@ async fn a_service_takes_its_partitions_with_20_000_sessions_in_seconds() {
     assert_eq!(log.loads(), 64, "each once");
     assert!(took < Duration::from_secs(10), "{took:?}");
 
-    // One partition's hand-over waits behind nothing.
+    // Half of them go over to another one, and back.
     let b = join(&nats, "ack-retry", "b", partitions, &log).await;
     wait_for("b to have its share", Duration::from_secs(10), async || match b.ownership.held().len() {
         32 => Ok(()),

@@ -19,8 +19,10 @@ impl Desk {
                 let before = presence.logins().len();
                 // While loading, the look-up of all logins that follows is theirs too.
                 let verdict = presence.session(conn, &session, &self.comets, !self.serving, now);
+                // What begins is the login that it is in now.
+                let login = presence.in_place_of(&session.login_id).clone();
                 self.logins = self.logins + presence.logins().len() - before;
-                self.session_begins(&user, session.login_id, verdict, now, effects);
+                self.session_begins(&user, login, verdict, now, effects);
             }
             SessionNews::Gone { user, conn } => {
                 self.resync.saw_session(&user, &conn);
