@@ -197,7 +197,8 @@ impl Client {
         }
     }
 
-    /// Ends the client and leaves the login: a connection that resumes it within a minute goes on with it.
+    /// Ends the client and leaves the login: a connection that resumes it within a minute goes on with it. What was acknowledged
+    /// before goes out, if the comet takes it within half a second.
     pub fn close(&self) {
         self.stop.cancel();
     }

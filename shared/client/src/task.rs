@@ -35,6 +35,8 @@ use crate::{
 const READ_BATCH: usize = 256;
 /// How long api may take to say where to connect.
 const WHERE_WITHIN: Duration = Duration::from_secs(3);
+/// How long the last acknowledgements may take to be written at a close.
+const CLOSE_WITHIN: Duration = Duration::from_millis(500);
 /// How long a comet may take to close after LOGOUT.
 const LOGOUT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -276,7 +278,10 @@ impl Task {
             };
             let now = Instant::now();
             match happening {
-                Happening::Stop => return Parting::Ended(End::Closed),
+                Happening::Stop => {
+                    self.acknowledge_the_last(wire).await;
+                    return Parting::Ended(End::Closed);
+                }
                 Happening::Room(permit) => {
                     permit.send(self.core.events.pop_front().expect("blocked means that an event waits"));
                     heartbeat.heard(now);
@@ -322,6 +327,17 @@ impl Task {
                 self.core.due(now);
             }
         }
+    }
+
+    /// What the application acknowledged before it closed goes out: else the device's next connection is told it again.
+    async fn acknowledge_the_last(&mut self, wire: &mut Wire) {
+        while let Ok(command) = self.commands.try_recv() {
+            if let Command::Ack(ids) = command {
+                ids.into_iter().for_each(|id| self.core.ack(id));
+            }
+        }
+        // A comet that does not read learns nothing; it sends again.
+        let _unwritten = timeout(CLOSE_WITHIN, wire.send(&self.core.take_frames())).await;
     }
 
     /// Applies a frame and all that are here already, up to a batch.

@@ -219,6 +219,22 @@ async fn by_hand_nothing_is_acknowledged_until_told() {
 }
 
 #[tokio::test]
+async fn what_was_acknowledged_before_a_close_goes_out() {
+    for n in 1..=50 {
+        let peer = Peer::tcp().await;
+        let mut options = options(&peer);
+        options.auto_ack = false;
+        let (client, mut events) = Client::connect(options);
+        let mut socket = logged_in(&peer, &mut events).await;
+        socket.send(&[call_push(n)]).await;
+        expect_push(&mut events, n).await;
+        client.ack(&[call(n).0]).await;
+        client.close();
+        assert_eq!(socket.acks(1).await, [call(n).0]);
+    }
+}
+
+#[tokio::test]
 async fn an_unread_channel_stops_the_reading_and_not_the_heartbeat() {
     let peer = Peer::tcp().await;
     let mut options = options(&peer);
