@@ -1,6 +1,6 @@
 //! A mute everywhere: it holds at every door, and whoever a mute in one room would be told to is told of it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use e2e::{Mesh, Shape, Viewer, gift_key};
 use pushmesh_protocol::frame::{RoomItem, item};
@@ -31,14 +31,12 @@ async fn a_mute_everywhere_is_seen_where_he_is_and_holds_wherever_he_goes() {
     host.join("stage").await;
     elsewhere.join("far").await;
 
-    let begun = Instant::now();
     let said = doors[0].put("/v1/mutes/troll", &json!({ "for": "10m" })).await;
     let until = said.body["until"].as_u64().unwrap_or_else(|| panic!("a mute: {said:?}"));
     let mut seen = phone.expect_items("stage", item::MUTE, 1).await;
     seen.extend(phone.expect_items("side", item::MUTE, 1).await);
     seen.extend(tablet.expect_items("back", item::MUTE, 1).await);
     seen.extend(host.expect_items("stage", item::MUTE, 1).await);
-    assert!(begun.elapsed() < A_SECOND, "seen after {:?}", begun.elapsed());
     let expected = item::Mute { user: "troll".parse().expect("a user"), until, everywhere: true };
     assert!(seen.iter().all(|item| mute(item) == expected), "{seen:?}");
 
@@ -60,14 +58,12 @@ async fn a_mute_everywhere_is_seen_where_he_is_and_holds_wherever_he_goes() {
     assert_eq!(phone.join("late").await.muted_until, Some(until), "a room that he enters later says so too");
     assert_eq!(phone.join("stage").await.muted_until, Some(until));
 
-    let begun = Instant::now();
     assert!(doors[1].delete("/v1/mutes/troll").await.status.is_success());
     for room in ["stage", "side", "late"] {
         let seen = phone.expect_items(room, item::MUTE, if room == "late" { 1 } else { 2 }).await;
         assert_eq!(seen.last().map(|item| mute(item).until), Some(0), "{room}");
     }
     host.expect_items("stage", item::MUTE, 2).await;
-    assert!(begun.elapsed() < A_SECOND, "seen after {:?}", begun.elapsed());
     for door in doors.iter().map(|door| door.with_token(&troll)) {
         wait_for("the mute to end", A_SECOND, async || {
             let said = door.post("/v1/rooms/stage/messages", &json!({ "type": "chat", "data": "sorry" })).await;
