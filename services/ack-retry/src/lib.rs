@@ -19,7 +19,6 @@
 //! Start reading at [`desk`], then [`partition`] and `serving`.
 
 pub mod api;
-mod clock;
 pub mod config;
 pub mod desk;
 mod effects;

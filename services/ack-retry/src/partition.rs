@@ -6,7 +6,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use pushmesh_bus::{Bus, Kv, KvEvent, KvWatch, TakeOver};
-use pushmesh_membership::{Lease, Membership, PartitionWork, View};
+use pushmesh_membership::{Clock, Lease, Membership, PartitionWork, View};
 use pushmesh_protocol::{
     Instance, Partition, Partitions, Token,
     message::Epoch,
@@ -15,7 +15,6 @@ use pushmesh_protocol::{
 use tokio::time::Instant;
 
 use crate::{
-    clock::Clock,
     desk::{Desk, Event, Rules},
     effects::{Effects, Tools},
     load::{LoadError, sent_before},

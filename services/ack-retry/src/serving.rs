@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use pushmesh_bus::{
     Acker, Delivered, Health, KvError, KvEvent, KvWatch, Message, PartitionConsumer, Subscription, Verdict,
 };
-use pushmesh_membership::{Lease, View};
+use pushmesh_membership::{Clock, Lease, View};
 use pushmesh_protocol::{Partition, message::DeadReason, name::Bucket};
 use tokio::{
     sync::{Mutex, watch},
@@ -13,7 +13,6 @@ use tokio::{
 };
 
 use crate::{
-    clock::Clock,
     desk::{Action, Desk, Event},
     effects::Effects,
     handlers,

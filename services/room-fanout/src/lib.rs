@@ -22,7 +22,6 @@
 //!
 //! Start reading at [`room`], then [`serving`]: what one partition's task does with it.
 
-mod clock;
 mod comets;
 pub mod config;
 mod effects;

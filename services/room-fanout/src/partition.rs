@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use pushmesh_bus::{Bus, ConsumeError, Entry, KvError, SubscribeError};
-use pushmesh_membership::{Lease, Membership, PartitionWork};
+use pushmesh_membership::{Clock, Lease, Membership, PartitionWork};
 use pushmesh_protocol::{
     RoomId, Token,
     name::{Filter, Key, Stream, Subject},
@@ -18,7 +18,6 @@ use pushmesh_protocol::{
 use tokio::time::Instant;
 
 use crate::{
-    clock::Clock,
     comets::Comets,
     config::Config,
     effects::{Effects, Tools},

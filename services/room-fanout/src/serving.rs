@@ -9,7 +9,7 @@ mod records;
 use std::sync::Arc;
 
 use pushmesh_bus::{FollowEvent, Message, StreamMessage};
-use pushmesh_membership::Lease;
+use pushmesh_membership::{Clock, Lease};
 use pushmesh_protocol::{
     Partition, RoomId,
     message::{DeadReason, Millis},
@@ -20,7 +20,6 @@ use pushmesh_protocol::{
 use tokio::time::{Duration, Instant};
 
 use crate::{
-    clock::Clock,
     comets::Comets,
     effects::{Dead, Done, Effects, LevelUp},
     failing::Place,

@@ -37,6 +37,7 @@
 
 pub mod ring;
 
+mod clock;
 mod event;
 mod heart;
 mod key;
@@ -54,6 +55,7 @@ mod tuning;
 mod view;
 mod work;
 
+pub use clock::Clock;
 pub use event::Parting;
 pub use lease::Lease;
 pub use membership::{JoinError, Membership};

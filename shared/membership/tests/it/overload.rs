@@ -201,14 +201,12 @@ async fn a_server_that_stood_still_is_met_by_a_bounded_load() {
     let before = api_requests(&monitor).await;
 
     nats.pause();
-    let paused = Instant::now();
-    wait_for("3 s", Duration::from_secs(5), async || match paused.elapsed() {
-        waited if waited >= Duration::from_secs(3) => Ok(()),
-        waited => Err(format!("{waited:?}")),
-    })
-    .await;
     for (_, member) in &members {
-        assert_eq!(member.ownership.held(), [], "nobody heard himself");
+        wait_for("nobody to hear himself", Duration::from_secs(10), async || match member.ownership.held().len() {
+            0 => Ok(()),
+            held => Err(format!("{held} held")),
+        })
+        .await;
     }
     nats.resume();
     let resumed = Instant::now();

@@ -1,4 +1,4 @@
-//! Time, for a partition's rooms.
+//! Time, for a partition's owner.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
