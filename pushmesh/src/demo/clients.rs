@@ -1,9 +1,12 @@
 //! The child process that holds a share of the demo's clients: commands in on standard input, what the clients
 //! see out on standard output, one JSON object a line each.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
-use pushmesh_client::{Client, Event, Events, Options};
+use pushmesh_client::{Client, Event, Events, Memory, Options};
 use pushmesh_protocol::{
     CallId, DeviceId, Kind, PushId, UserId,
     frame::{Encoding, PushBody},
@@ -21,13 +24,16 @@ use super::{clock, crew::Order};
 #[serde(rename_all = "snake_case")]
 pub enum Command {
     Connect { conn: u64, user: UserId, device: DeviceId, token: String, address: String, encoding: Encoding },
-    Leave { conn: u64 },
+    Leave { conn: u64, user: UserId },
 }
 
 impl Order for Command {
+    // A user's clients are of one device: they share a process, and its memory of what was shown.
     fn client(&self) -> Option<u64> {
-        let (Self::Connect { conn, .. } | Self::Leave { conn }) = self;
-        Some(*conn)
+        let (Self::Connect { user, .. } | Self::Leave { user, .. }) = self;
+        let mut hasher = DefaultHasher::new();
+        user.hash(&mut hasher);
+        Some(hasher.finish())
     }
 }
 
@@ -69,15 +75,18 @@ pub async fn run() -> anyhow::Result<()> {
     let writer = tokio::spawn(write(queue));
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     let mut clients: HashMap<u64, Client> = HashMap::new();
+    let mut memories: HashMap<UserId, Memory> = HashMap::new();
     while let Some(line) = lines.next_line().await? {
         match serde_json::from_str(&line)? {
             Command::Connect { conn, user, device, token, address, encoding } => {
-                let options = Options { encoding, auto_ack: false, ..Options::new(address.parse()?, token, device) };
+                let memory = memories.entry(user.clone()).or_default().clone();
+                let options =
+                    Options { encoding, auto_ack: false, memory, ..Options::new(address.parse()?, token, device) };
                 let (client, events) = Client::connect(options);
                 tokio::spawn(watch(user, client.clone(), events, reports.clone()));
                 clients.insert(conn, client);
             }
-            Command::Leave { conn } => {
+            Command::Leave { conn, .. } => {
                 if let Some(client) = clients.remove(&conn) {
                     client.close();
                 }

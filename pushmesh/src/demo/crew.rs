@@ -13,7 +13,7 @@ use tokio::{
 /// Commands and reports that may wait.
 const QUEUE: usize = 8192;
 
-/// What a child is told: one of its clients is meant, or all.
+/// What a child is told: clients of the same number are of the same child; `None` means all.
 pub trait Order: Serialize + Send + 'static {
     fn client(&self) -> Option<u64>;
 }

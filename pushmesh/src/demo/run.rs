@@ -240,7 +240,7 @@ impl Run {
             Reported::Offline { user, conn } => {
                 self.outcome.oracle.offline(&user, answer.moment);
                 if let Some(conn) = conn {
-                    self.crew.tell(Command::Leave { conn }).await?;
+                    self.crew.tell(Command::Leave { conn, user }).await?;
                 }
             }
         }

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     core::{Ask, Asker, Core},
     event::Event,
+    memory::Memory,
     options::Options,
     rooms::RoomCounts,
     task::{Command, Task, random},
@@ -35,6 +36,7 @@ const LOGOUT_WITHIN: Duration = Duration::from_secs(3);
 pub struct Client {
     commands: mpsc::Sender<Command>,
     stop: CancellationToken,
+    memory: Memory,
     counts: Arc<Counts>,
     ask_timeout: Duration,
 }
@@ -107,9 +109,21 @@ impl Client {
         let (commands, orders) = mpsc::channel(COMMANDS);
         let (told, events) = mpsc::channel(options.events.max(1));
         let (stop, counts) = (CancellationToken::new(), Arc::new(Counts::default()));
-        let client = Client { commands, stop: stop.clone(), counts: counts.clone(), ask_timeout: options.ask_timeout };
+        let client = Client {
+            commands,
+            stop: stop.clone(),
+            memory: options.memory.clone(),
+            counts: counts.clone(),
+            ask_timeout: options.ask_timeout,
+        };
         let task = Task {
-            core: Core::new(options.auto_ack, options.resume.clone(), counts, random().to_bits()),
+            core: Core::new(
+                options.auto_ack,
+                options.resume.clone(),
+                options.memory.clone(),
+                counts,
+                random().to_bits(),
+            ),
             options,
             commands: orders,
             unattended: false,
@@ -123,8 +137,9 @@ impl Client {
     }
 
     /// Acknowledges pushes; needed only without [`Options::auto_ack`]. While there is no connection it waits for the
-    /// next one.
+    /// next one; of an ended client, for the next client with its [`memory`](Options::memory) to get the push again.
     pub async fn ack(&self, ids: &[PushId]) {
+        ids.iter().for_each(|id| self.memory.ack(*id));
         // An ended client has nobody to acknowledge to.
         let _ended = self.commands.send(Command::Ack(ids.to_vec())).await;
     }

@@ -19,8 +19,9 @@ use crate::{
     backoff::Backoff,
     client::{AskError, Counts},
     event::{End, Event, LoggedIn},
+    memory::Memory,
     rooms::{Out, Rooms},
-    seen::{SEEN_MAX, Seen, Sight},
+    seen::{SEEN_MAX, Sight},
 };
 
 /// Most questions that may wait for their answers.
@@ -29,7 +30,7 @@ const QUESTIONS_MAX: usize = 256;
 pub(crate) struct Core {
     auto_ack: bool,
     counts: Arc<Counts>,
-    seen: Seen,
+    memory: Memory,
     /// What the next LOGIN resumes from.
     pub resume: Option<Resume>,
     /// Set between LOGIN_OK and the connection's end.
@@ -119,11 +120,11 @@ pub(crate) struct Again {
 
 impl Core {
     /// `seed` makes the waits before recoveries differ from those of other clients.
-    pub fn new(auto_ack: bool, resume: Option<Resume>, counts: Arc<Counts>, seed: u64) -> Self {
+    pub fn new(auto_ack: bool, resume: Option<Resume>, memory: Memory, counts: Arc<Counts>, seed: u64) -> Self {
         Self {
             auto_ack,
             counts,
-            seen: Seen::default(),
+            memory,
             resume,
             logged_in: false,
             events: VecDeque::new(),
@@ -183,7 +184,7 @@ impl Core {
 
     fn push(&mut self, push: Push) {
         self.counts.transmissions.fetch_add(1, Relaxed);
-        match self.seen.push(push.id) {
+        match self.memory.push(push.id) {
             Sight::First => {
                 if self.auto_ack {
                     self.ack(push.id);
@@ -196,9 +197,9 @@ impl Core {
 
     fn call_ended(&mut self, ended: CallEnded) {
         self.counts.transmissions.fetch_add(1, Relaxed);
-        match self.seen.push(ended.id) {
+        match self.memory.push(ended.id) {
             Sight::Again { acked } => self.again(ended.id, acked),
-            Sight::First if self.seen.end(ended.ends) => {
+            Sight::First if self.memory.end(ended.ends) => {
                 if self.auto_ack {
                     self.ack(ended.id);
                 }
@@ -218,7 +219,7 @@ impl Core {
 
     /// Acknowledges with the next frames written, on this connection or the next.
     pub fn ack(&mut self, id: PushId) {
-        self.seen.ack(id);
+        self.memory.ack(id);
         // Beyond that the oldest is sent again by the comet, and acknowledged as a duplicate.
         if self.acks.len() == SEEN_MAX {
             self.acks.remove(0);
@@ -228,7 +229,7 @@ impl Core {
 
     fn calls(&mut self, answer: Calls) {
         for active in &answer.calls {
-            if self.seen.push(active.id) == Sight::First {
+            if self.memory.push(active.id) == Sight::First {
                 let body = PushBody::Call(active.call.clone());
                 self.events.push_back(Event::Push(Push { id: active.id, seq: 0, body, at: active.call.started_at }));
             }

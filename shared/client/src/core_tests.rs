@@ -40,7 +40,11 @@ fn login_ok() -> ServerFrame {
 }
 
 fn core(auto_ack: bool) -> Core {
-    let mut core = Core::new(auto_ack, None, Arc::default(), 1);
+    core_with(Memory::default(), auto_ack)
+}
+
+fn core_with(memory: Memory, auto_ack: bool) -> Core {
+    let mut core = Core::new(auto_ack, None, memory, Arc::default(), 1);
     assert!(matches!(core.apply(login_ok(), Instant::now()), Step::LoggedIn(_)));
     core.events.clear();
     core
@@ -83,6 +87,44 @@ fn by_hand_a_duplicate_is_acknowledged_only_if_the_first_was() {
     core.ack(call(1).0);
     core.apply(push(1), Instant::now());
     assert_eq!(acks(&mut core), [call(1).0, call(1).0]);
+}
+
+#[test]
+fn the_next_client_of_a_device_shows_nothing_again() {
+    let memory = Memory::default();
+    let mut one = core_with(memory.clone(), false);
+    one.apply(push(1), Instant::now());
+    one.apply(push(2), Instant::now());
+    one.ack(call(1).0);
+    assert_eq!(one.events.len(), 2);
+
+    let mut two = core_with(memory.clone(), false);
+    two.apply(push(1), Instant::now());
+    two.apply(push(2), Instant::now());
+    assert_eq!(
+        (acks(&mut two), two.events.len()),
+        (vec![call(1).0], 0),
+        "shown, and not acknowledged by its application"
+    );
+    memory.ack(call(2).0);
+    two.apply(push(2), Instant::now());
+    assert_eq!(acks(&mut two), [call(2).0]);
+}
+
+#[test]
+fn an_application_that_keeps_its_memory_shows_what_it_had_not_acknowledged() {
+    let memory = Memory::default();
+    let mut one = core_with(memory.clone(), false);
+    one.apply(push(1), Instant::now());
+    one.apply(push(2), Instant::now());
+    one.ack(call(1).0);
+    assert_eq!(memory.acknowledged(), [call(1).0]);
+
+    let mut restarted = core_with(Memory::of(memory.acknowledged()), false);
+    restarted.apply(push(1), Instant::now());
+    assert_eq!((acks(&mut restarted), restarted.events.len()), (vec![call(1).0], 0));
+    restarted.apply(push(2), Instant::now());
+    assert_eq!(restarted.events.len(), 1);
 }
 
 #[test]

@@ -18,7 +18,8 @@
 //!   closes at last); heartbeats, acknowledgements and questions go on meanwhile.
 //! * Bounded memory: 4 KiB to read into, 17 KiB of ids at most, [`Options::events`] events.
 //!
-//! *Does not*: keep anything on disk (an id of before a restart of the process is shown again), TLS.
+//! *Does not*: keep anything on disk (an application that does keeps its [`Memory`]: else what came just before a restart may
+//! be shown again), TLS.
 //!
 //! [`Api`] is the way in the other direction: chat, gifts and likes into rooms over HTTP, a gift said again under its key
 //! until it is answered, likes summed and sent once a second. [`Options::api`] asks it where to connect.
@@ -32,6 +33,7 @@ mod client;
 mod core;
 mod event;
 mod heartbeat;
+mod memory;
 mod options;
 mod position;
 mod rooms;
@@ -44,6 +46,7 @@ pub use address::{Address, AddressError};
 pub use api::{Api, ApiError, ApiOptions, Gift, Given, LikeStats, Refusal, Stored, new_key};
 pub use client::{AskError, Client, Events, Stats};
 pub use event::{End, Event, LoggedIn};
+pub use memory::Memory;
 pub use options::{BackoffOptions, Options};
 pub use position::follow;
 pub use pushmesh_protocol::frame::{

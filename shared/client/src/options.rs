@@ -7,7 +7,7 @@ use pushmesh_protocol::{
     frame::{Encoding, HeartbeatProfile, Resume},
 };
 
-use crate::{address::Address, api::Api, token::TokenSource};
+use crate::{address::Address, api::Api, memory::Memory, token::TokenSource};
 
 /// What [`Client::connect`](crate::Client::connect) needs to know.
 #[derive(Debug, Clone)]
@@ -25,6 +25,9 @@ pub struct Options {
     pub heartbeat: HeartbeatProfile,
     /// What an earlier process of this device was told in [`LoggedIn`](crate::LoggedIn). Default none.
     pub resume: Option<Resume>,
+    /// What this device has been shown: the same one for all its clients, of which a new one may begin before the old one ended.
+    /// Default a new one.
+    pub memory: Memory,
     /// Whether a push is acknowledged once its event is in the channel. If not, [`Client::ack`](crate::Client::ack)
     /// does it, and a duplicate is acknowledged again only if the first was. Default true.
     pub auto_ack: bool,
@@ -64,6 +67,7 @@ impl Options {
             encoding: Encoding::MessagePack,
             heartbeat: HeartbeatProfile::default(),
             resume: None,
+            memory: Memory::default(),
             auto_ack: true,
             events: 64,
             connect_timeout: Duration::from_secs(10),

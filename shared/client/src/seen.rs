@@ -64,6 +64,11 @@ impl Seen {
         }
     }
 
+    /// What the application acknowledged, the oldest first.
+    pub fn acknowledged(&self) -> impl Iterator<Item = PushId> {
+        self.ids.iter().filter(|entry| entry.acked).map(|entry| entry.id)
+    }
+
     fn find(&mut self, id: PushId) -> Option<&mut Entry> {
         // What comes again came lately.
         self.ids.iter_mut().rev().find(|entry| entry.id == id)

@@ -139,6 +139,8 @@ impl Presence {
         if noted.id == online.login {
             // The other door's record, or the same one again: its pushes have the same ids.
             noted.sequence = noted.sequence.max(Some(online.sequence));
+            // Its session may have begun a moment later: an offline said in between ends it.
+            noted.at = noted.at.min(online.at);
             noted.told = true;
             return OnlineVerdict::Begins { replaced: Vec::new() };
         }

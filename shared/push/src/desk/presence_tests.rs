@@ -109,6 +109,16 @@ fn a_session_is_a_login_that_takes_its_sequence_from_its_record() {
 }
 
 #[test]
+fn an_offline_said_between_a_login_and_its_session_ends_it() {
+    let mut presence = Presence::default();
+    presence.session(conn("c1"), &session("l1", 30, None), &heard(), false, 0);
+    assert_eq!(presence.online(online("l1", 10, 5), 0, 100), BEGINS);
+    let ended = presence.offline(offline(None, OfflineCause::Reported, 20, 6), &heard(), 0);
+    assert_eq!(ended, [LoginId::new("l1").unwrap()]);
+    assert_eq!(presence.session(conn("c1"), &session("l1", 30, Some(40)), &heard(), false, 0), SessionVerdict::Known);
+}
+
+#[test]
 fn a_reported_end_stands_against_the_session() {
     let mut presence = Presence::default();
     presence.session(conn("c1"), &session("l1", 10, None), &heard(), false, 0);
