@@ -58,6 +58,39 @@ async fn a_reconnect_goes_on_with_its_login_and_shows_nothing_twice() {
     mesh.stop().await;
 }
 
+/// Login ids are their user's: a login system that counts from one for everybody loses nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_users_with_the_same_login_id_do_not_meet() {
+    let mesh = Mesh::start(Shape::default()).await;
+    let backend = mesh.backend();
+    backend.member("group", "friends", &["alice", "ben"]).await;
+    backend.start_call("group", "friends", "standup").await;
+    let mut people = Vec::new();
+    for user in ["alice", "ben"] {
+        assert_eq!(backend.online(user, "one").await, "one");
+        let token = mesh.client_token(user, Some("one"));
+        let mut person = Person::connect(&mesh, user, "phone", 0, |options| options.token = token.into());
+        assert_eq!(person.expect_logged_in().await.login_id.as_str(), "one");
+        people.push((person.expect_call("standup").await, person));
+    }
+    let [(of_alice, mut alice), (of_ben, ben)] = <[_; 2]>::try_from(people).ok().expect("two");
+    assert_ne!(of_alice, of_ben);
+    // A stranger's end, and then Alice's own: neither hides the other.
+    backend.offline("eve", "one").await;
+    backend.offline("ben", "one").await;
+    backend.start_call("group", "friends", "retro").await;
+    alice.expect_call("retro").await;
+    backend.offline("alice", "one").await;
+    let mut stored = 0.0;
+    for door in ["grpc", "bus"] {
+        let records = format!("pushmesh_login_ingest_records_total{{door=\"{door}\",outcome=\"accepted\"}}");
+        stored += mesh.metric("login-ingest", 0, &records).await;
+    }
+    assert_eq!(stored, 5.0, "two logins, each by one of two doors, and three ends");
+    ben.client.close();
+    mesh.stop().await;
+}
+
 /// The login system and the comet report the same login: the ids make the second one invisible.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_doors_report_one_login() {

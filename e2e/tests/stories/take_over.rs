@@ -45,7 +45,8 @@ fn told(person: &Person, logins: &[&str]) -> Vec<String> {
     let line = |push: &pushmesh_protocol::frame::Push| match &push.body {
         PushBody::Call(call) => {
             let of = |login: &&&str| {
-                PushId::of_call(&call.kind, &call.call_id, &login.parse().expect("a login of a story")) == push.id
+                let (user, login) = (person.name.parse().expect("a user"), login.parse().expect("a login"));
+                PushId::of_call(&call.kind, &call.call_id, &user, &login) == push.id
             };
             format!("{}@{}", call.call_id, logins.iter().find(of).unwrap_or(&"another"))
         }

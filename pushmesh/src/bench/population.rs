@@ -70,11 +70,11 @@ impl Logins {
     /// A push's id is a hash: the user's logins are tried, from the one that he has not seen yet.
     pub fn find(self, round: &str, user: u64, turn: u64, push: PushId) -> Option<(u64, u64)> {
         let block = user / BLOCK;
-        let (kind, call) = (kind(block), call(round, block));
+        let (kind, call, of) = (kind(block), call(round, block), self::user(user));
         let late = turn.saturating_sub(LATE)..turn;
         (turn..turn + EARLY).chain(late).find_map(|turn| {
             let (sequence, login) = self.of(user, turn)?;
-            (PushId::of_call(&kind, &call, &login) == push).then_some((sequence, turn + 1))
+            (PushId::of_call(&kind, &call, &of, &login) == push).then_some((sequence, turn + 1))
         })
     }
 }
@@ -90,7 +90,9 @@ mod tests {
     #[test]
     fn a_push_is_known_by_its_login() {
         let logins = Logins::Records { run: 3, users: 100 };
-        let push = |sequence, round| PushId::of_call(&kind(1), &call(round, 1), &record_login(3, sequence));
+        let push = |sequence: u64, round| {
+            PushId::of_call(&kind(1), &call(round, 1), &user(sequence % 100), &record_login(3, sequence))
+        };
         assert_eq!(logins.find("a", 70, 0, push(70, "a")), Some((70, 1)));
         assert_eq!(logins.find("a", 70, 0, push(270, "a")), Some((270, 3)), "two were skipped");
         assert_eq!(logins.find("a", 70, 9, push(170, "a")), Some((170, 2)), "late");
@@ -100,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_clients_own_login_is_told_once() {
-        let push = PushId::of_call(&kind(0), &call("a", 0), &own_login(7));
+        let push = PushId::of_call(&kind(0), &call("a", 0), &user(7), &own_login(7));
         assert_eq!(Logins::Own.find("a", 7, 0, push), Some((7, 1)));
         assert_eq!(Logins::Own.find("a", 7, 1, push), Some((7, 1)), "a second time is seen as such");
     }

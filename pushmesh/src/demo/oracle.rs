@@ -177,7 +177,7 @@ impl Oracle {
                         joined,
                         call_was_on: call.start.latest.max(joined.latest) < login.start.earliest,
                     };
-                    pairs.insert(PushId::of_call(&call.kind, id, &login.id), pair);
+                    pairs.insert(PushId::of_call(&call.kind, id, user, &login.id), pair);
                 }
             }
         }
@@ -280,7 +280,7 @@ mod tests {
 
     impl Story {
         fn shown(&self, login: &str, seconds: f64) -> Shown {
-            let id = PushId::of_call(&self.kind, &self.call, &login.parse().unwrap());
+            let id = PushId::of_call(&self.kind, &self.call, &self.user, &login.parse().unwrap());
             let at = Duration::from_secs_f64(seconds);
             Shown { user: self.user.clone(), id, kind: self.kind.clone(), call: self.call.clone(), at }
         }

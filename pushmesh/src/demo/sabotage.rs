@@ -55,7 +55,7 @@ impl Saboteur {
             }
             Sabotage::Drop => {
                 for (kind, call_id) in calls {
-                    let push = PushId::of_call(&kind, &call_id, login);
+                    let push = PushId::of_call(&kind, &call_id, user, login);
                     let order = PushOrder::Withdraw(Withdrawal {
                         id: push.withdrawal(),
                         push,

@@ -70,7 +70,7 @@ fn desk() {
         .map(|n| {
             let (user, login_id, _) = &users[n % USERS];
             let call_id = CallId::new(&format!("call{n}")).expect("a token");
-            let id = PushId::of_call(&kind, &call_id, login_id);
+            let id = PushId::of_call(&kind, &call_id, user, login_id);
             let unit = Unit::new("friends").expect("a unit");
             let body = Body::Call(Call { kind: kind.clone(), call_id, unit, started_at: now, data: None });
             let target = Target::Login { login_id: login_id.clone(), device: device.clone() };

@@ -12,7 +12,7 @@
 //! It guarantees: a record answered *accepted* is stored; one *refused* names the field and the limit, and harms no
 //! other; *unknown* may have been stored, and is to be said again with the same login id. Each record gets exactly one
 //! answer. Of one stream, one body or one request, a user's accepted records are stored in their order. The message id
-//! (login id and event) makes a record said twice within LOGIN's window one; a login id is unique in the whole mesh.
+//! (user, login id and event) makes a record said twice within LOGIN's window one; a login id is unique among its user's.
 //! Everything is bounded: records that wait per stream and in all, a line, a message.
 //!
 //! It does not know who is online, ends no login, reads no stream, and holds no record that it has answered.

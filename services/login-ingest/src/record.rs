@@ -125,12 +125,12 @@ pub fn check_report(report: LoginReport, now: Millis, mint: impl FnOnce() -> Log
         ReportedEvent::Online => {
             let login_id = login_id.unwrap_or_else(mint);
             let device = device.unwrap_or_else(|| DeviceId::new(DEFAULT_DEVICE).expect("a token"));
-            (MessageId::online(&login_id), LoginEvent::Online { login_id, device })
+            (MessageId::online(&user, &login_id), LoginEvent::Online { login_id, device })
         }
         ReportedEvent::Offline(cause) => {
             let id = match &login_id {
-                Some(login_id) if cause == OfflineCause::Timeout => MessageId::timeout(login_id, at),
-                Some(login_id) => MessageId::offline(login_id),
+                Some(login_id) if cause == OfflineCause::Timeout => MessageId::timeout(&user, login_id, at),
+                Some(login_id) => MessageId::offline(&user, login_id),
                 None => MessageId::offline_all(&user, device.as_ref(), at),
             };
             (id, LoginEvent::Offline { login_id, device, cause })

@@ -12,7 +12,7 @@ use super::*;
 
 fn call(n: u32) -> (PushId, Call) {
     let (kind, call_id) = (Kind::new("group").unwrap(), CallId::new(&format!("c{n}")).unwrap());
-    let id = PushId::of_call(&kind, &call_id, &LoginId::new("l1").unwrap());
+    let id = PushId::of_call(&kind, &call_id, &"u1".parse().unwrap(), &LoginId::new("l1").unwrap());
     (id, Call { kind, call_id, unit: Unit::new("g1").unwrap(), started_at: 1, data: None })
 }
 

@@ -196,9 +196,11 @@ pub struct PushId([u8; 16]);
 pub struct PushIdError;
 
 impl PushId {
-    /// A call told to a login: hash(kind, call, login).
-    pub fn of_call(kind: &Kind, call: &CallId, login: &LoginId) -> Self {
-        Self::hash(&[b"call", kind.as_str().as_bytes(), call.as_str().as_bytes(), login.as_str().as_bytes()])
+    /// A call told to a user's login: hash(kind, call, user, login). Login ids come from outside, and two users may have the
+    /// same one.
+    pub fn of_call(kind: &Kind, call: &CallId, user: &UserId, login: &LoginId) -> Self {
+        let parts = [kind.as_str(), call.as_str(), user.as_str(), login.as_str()].map(str::as_bytes);
+        Self::hash(&[b"call", parts[0], parts[1], parts[2], parts[3]])
     }
 
     /// Any other push: hash(sender, the sender's own id, user).
@@ -424,14 +426,21 @@ mod tests {
 
     #[test]
     fn push_ids_differ_by_every_part_and_by_where_parts_end() {
-        let id = |kind: &str, call: &str, login: &str| {
-            PushId::of_call(&Kind::new(kind).unwrap(), &CallId::new(call).unwrap(), &LoginId::new(login).unwrap())
+        let id = |kind: &str, call: &str, user: &str, login: &str| {
+            let (kind, call) = (Kind::new(kind).unwrap(), CallId::new(call).unwrap());
+            PushId::of_call(&kind, &call, &UserId::new(user).unwrap(), &LoginId::new(login).unwrap())
         };
-        let all = [id("a", "bc", "d"), id("ab", "c", "d"), id("a", "b", "cd"), id("a", "bc", "e")];
+        let all = [
+            id("a", "bc", "d", "e"),
+            id("ab", "c", "d", "e"),
+            id("a", "b", "cd", "e"),
+            id("a", "bc", "de", "e"),
+            id("a", "bc", "d", "f"),
+        ];
         let distinct: std::collections::HashSet<_> = all.iter().flat_map(|id| [*id, id.withdrawal()]).collect();
-        assert_eq!(distinct.len(), 8);
+        assert_eq!(distinct.len(), 10);
         assert_eq!(all[0].to_string().parse(), Ok(all[0]));
         // Pinned: an id that changes between versions would show a push twice during an upgrade.
-        assert_eq!(id("group", "c1", "l1").to_string(), "Sfpi7PbbUIleomvyxjcljQ");
+        assert_eq!(id("group", "c1", "ann", "l1").to_string(), "Sfpi7PbbUIleomvyxjcljQ");
     }
 }

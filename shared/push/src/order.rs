@@ -12,7 +12,9 @@ pub(crate) fn outgoing(partition: Partition, order: &PushOrder) -> Outgoing {
     let id = match order {
         PushOrder::Deliver(delivery) => MessageId::push(delivery.id),
         PushOrder::Withdraw(withdrawal) => MessageId::push(withdrawal.id),
-        PushOrder::LoginEnded(ended) => MessageId::login_ended(&ended.kind, &ended.login_id, ended.by.as_ref()),
+        PushOrder::LoginEnded(ended) => {
+            MessageId::login_ended(&ended.kind, &ended.user, &ended.login_id, ended.by.as_ref())
+        }
     };
     let subject = Subject::push(partition, order.user());
     // Its context travels in the payload: a header of its own would halve the rate.

@@ -241,7 +241,7 @@ mod tests {
         let (kind, call_id) = (Kind::new("group").unwrap(), CallId::new("c").unwrap());
         let login_id = LoginId::new(login).unwrap();
         let delivery = Delivery {
-            id: PushId::of_call(&kind, &call_id, &login_id),
+            id: PushId::of_call(&kind, &call_id, &UserId::new("u").unwrap(), &login_id),
             user: UserId::new("u").unwrap(),
             target: Target::Login { login_id, device: DeviceId::new("d").unwrap() },
             body: Body::Call(Call { kind, call_id, unit: Unit::new("g").unwrap(), started_at: 0, data: None }),

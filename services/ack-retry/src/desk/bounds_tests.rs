@@ -56,7 +56,7 @@ fn end_of_a_login_with(pushes: usize) -> Duration {
     for n in 0..pushes {
         let call_id = CallId::new(&format!("c{n}")).unwrap();
         let unit = Unit::new("g").unwrap();
-        let id = PushId::of_call(&kind(), &call_id, &login_id);
+        let id = PushId::of_call(&kind(), &call_id, &user, &login_id);
         let body = Body::Call(Call { kind: kind(), call_id, unit, started_at: now, data: None });
         let target = Target::Login { login_id: login_id.clone(), device: device("phone") };
         let policy = Policy { at_end: AtEnd::Dead, lifetime_ms: LIFETIME };

@@ -292,7 +292,7 @@ impl World {
     /// A call's push to a login.
     pub fn call(&mut self, who: &str, of_device: &str, of_login: &str, call: &str) -> PushId {
         let call = CallId::new(call).unwrap();
-        let id = PushId::of_call(&kind(), &call, &login(of_login));
+        let id = PushId::of_call(&kind(), &call, &user(who), &login(of_login));
         let body = Body::Call(Call {
             kind: kind(),
             call_id: call,
@@ -322,7 +322,7 @@ impl World {
 
     pub fn withdraw(&mut self, who: &str, of_device: &str, of_login: &str, call: &str) -> PushId {
         let call_id = CallId::new(call).unwrap();
-        let push = PushId::of_call(&kind(), &call_id, &login(of_login));
+        let push = PushId::of_call(&kind(), &call_id, &user(who), &login(of_login));
         let id = push.withdrawal();
         self.store(PushOrder::Withdraw(Withdrawal {
             id,

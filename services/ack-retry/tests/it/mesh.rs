@@ -169,7 +169,7 @@ impl Mesh {
     /// A call's push to a login.
     pub async fn call(&self, who: &str, device: &str, login: &str, call: &str) -> PushId {
         let (call_id, login_id) = (CallId::new(call).unwrap(), LoginId::new(login).unwrap());
-        let id = PushId::of_call(&kind(), &call_id, &login_id);
+        let id = PushId::of_call(&kind(), &call_id, &user(who), &login_id);
         let unit = Unit::new("friends").unwrap();
         let body = Body::Call(Call { kind: kind(), call_id, unit, started_at: now(), data: None });
         let target = Target::Login { login_id, device: DeviceId::new(device).unwrap() };
@@ -194,7 +194,7 @@ impl Mesh {
 
     pub async fn withdraw(&self, who: &str, device: &str, login: &str, call: &str) -> PushId {
         let (call_id, login_id) = (CallId::new(call).unwrap(), LoginId::new(login).unwrap());
-        let push = PushId::of_call(&kind(), &call_id, &login_id);
+        let push = PushId::of_call(&kind(), &call_id, &user(who), &login_id);
         let (id, device) = (push.withdrawal(), DeviceId::new(device).unwrap());
         let (user, kind, at) = (user(who), kind(), now());
         let end = Withdrawal { id, push, user, login_id, device, kind, call_id, at, source: None, trace: None };
@@ -208,7 +208,7 @@ impl Mesh {
 
     pub async fn login_ended_by(&self, kind: &Kind, who: &str, login: &str, by: Option<EndedBy>) {
         let login_id = LoginId::new(login).unwrap();
-        let id = MessageId::login_ended(kind, &login_id, by.as_ref());
+        let id = MessageId::login_ended(kind, &user(who), &login_id, by.as_ref());
         let order = LoginEnded { user: user(who), login_id, kind: kind.clone(), at: now(), by };
         self.store(Subject::push(partition(who), &user(who)), id, &PushOrder::LoginEnded(order)).await;
     }

@@ -179,7 +179,7 @@ async fn a_client_is_told_the_calls_of_his_logins_and_who_did_not_answer() {
     open(&mesh, "alice", "c2", &session("l2", "laptop", 20, None)).await;
     let answer = |asked: CallsRequest| {
         let (kind, call_id) = (Kind::new("group").unwrap(), CallId::new("standup").unwrap());
-        let id = PushId::of_call(&kind, &call_id, &asked.login_id);
+        let id = PushId::of_call(&kind, &call_id, &asked.user, &asked.login_id);
         let call = Call { kind, call_id, unit: Unit::new("team").unwrap(), started_at: 7, data: Some("hi".into()) };
         CallsAnswer { calls: vec![ActiveCall { id, call }] }
     };
@@ -187,7 +187,8 @@ async fn a_client_is_told_the_calls_of_his_logins_and_who_did_not_answer() {
     let _org = peers::kind(&mesh.bus, "org", |_| CallsAnswer { calls: vec![] }).await;
     let id = |login: &str| {
         let login: LoginId = login.parse().unwrap();
-        PushId::of_call(&"group".parse().unwrap(), &"standup".parse().unwrap(), &login).to_string()
+        PushId::of_call(&"group".parse().unwrap(), &"standup".parse().unwrap(), &"alice".parse().unwrap(), &login)
+            .to_string()
     };
     let call = |login: &str, device: &str| {
         json!({"id": id(login), "login_id": login, "device": device, "kind": "group", "call_id": "standup",

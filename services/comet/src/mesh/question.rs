@@ -169,7 +169,12 @@ mod tests {
     fn calls_that_do_not_fit_a_frame_are_left_out_and_their_kind_is_named() {
         let kind = |name: &str| Kind::new(name).unwrap();
         let call = |number: usize| ActiveCall {
-            id: PushId::of_call(&kind("group"), &format!("c{number}").parse().unwrap(), &"l1".parse().unwrap()),
+            id: PushId::of_call(
+                &kind("group"),
+                &format!("c{number}").parse().unwrap(),
+                &"ann".parse().unwrap(),
+                &"l1".parse().unwrap(),
+            ),
             call: Call {
                 kind: kind("group"),
                 call_id: format!("c{number}").parse().unwrap(),

@@ -78,7 +78,7 @@ impl Mesh {
         self.next += 1;
         let user = UserId::new(&format!("u{}", self.next % users)).unwrap();
         let login_id = LoginId::new(&format!("l{}", self.next)).unwrap();
-        let id = MessageId::online(&login_id);
+        let id = MessageId::online(&user, &login_id);
         let event = LoginEvent::Online { login_id, device: DeviceId::new("phone").unwrap() };
         let record = LoginRecord { user, event, at: self.next, trace };
         let subject = Subject::login_record(partitions().of_user(&record.user), &record.user);
@@ -94,7 +94,7 @@ impl Mesh {
     pub async fn garbage(&self, user: &str) {
         let user = UserId::new(user).unwrap();
         let subject = Subject::login_record(partitions().of_user(&user), &user);
-        let id = MessageId::online(&LoginId::new("garbage").unwrap());
+        let id = MessageId::online(&user, &LoginId::new("garbage").unwrap());
         let garbage = Outgoing { subject, payload: "garbage".into(), id, trace: None };
         self.bus.store(garbage).await.unwrap();
     }

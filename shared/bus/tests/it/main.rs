@@ -72,7 +72,7 @@ fn in_partition(partition: Partition, number: usize) -> Outgoing {
     Outgoing {
         subject: Subject::login_record(partition, &user(number)),
         payload: Bytes::from(number.to_string()),
-        id: MessageId::online(&LoginId::new(&format!("l{number}")).unwrap()),
+        id: MessageId::online(&UserId::new("ann").unwrap(), &LoginId::new(&format!("l{number}")).unwrap()),
         trace: None,
     }
 }

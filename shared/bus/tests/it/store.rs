@@ -159,7 +159,7 @@ async fn scripted(server: &Scripted) -> pushmesh_bus::Bus {
 fn of_user(who: usize, number: usize) -> Outgoing {
     Outgoing {
         payload: format!("u{who}-{number}").into(),
-        id: MessageId::online(&LoginId::new(&format!("l{who}-{number}")).unwrap()),
+        id: MessageId::online(&UserId::new("ann").unwrap(), &LoginId::new(&format!("l{who}-{number}")).unwrap()),
         ..in_partition(Partition(0), who)
     }
 }

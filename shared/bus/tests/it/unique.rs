@@ -140,8 +140,8 @@ async fn a_marker_goes_after_its_time_and_leaves_nothing() {
     .await;
     // Within the stream's duplicate window the message is still known by its id.
     let mut again = gift(1, "again");
-    again.marker.id = MessageId::online(&LoginId::new("another").unwrap());
-    again.message.id = MessageId::online(&LoginId::new("anothers").unwrap());
+    again.marker.id = MessageId::online(&UserId::new("ann").unwrap(), &LoginId::new("another").unwrap());
+    again.message.id = MessageId::online(&UserId::new("ann").unwrap(), &LoginId::new("anothers").unwrap());
     assert!(matches!(store(&bus, vec![again]).await[..], [Ok(UniqueOutcome::Stored { .. })]));
 }
 

@@ -11,24 +11,24 @@ use crate::{
 pub struct MessageId(String);
 
 impl MessageId {
-    pub fn online(login: &LoginId) -> Self {
-        Self(format!("{login}.on"))
+    pub fn online(user: &UserId, login: &LoginId) -> Self {
+        Self(format!("{user}.{login}.on"))
     }
 
-    pub fn offline(login: &LoginId) -> Self {
-        Self(format!("{login}.off"))
+    pub fn offline(user: &UserId, login: &LoginId) -> Self {
+        Self(format!("{user}.{login}.off"))
     }
 
     /// An `offline` because of a timeout: one that ended nothing, because its user was back, must not hide a later one.
-    pub fn timeout(login: &LoginId, at: Millis) -> Self {
-        Self(format!("{login}.{at}.off"))
+    pub fn timeout(user: &UserId, login: &LoginId, at: Millis) -> Self {
+        Self(format!("{user}.{login}.{at}.timeout"))
     }
 
     /// An `offline` that names no login.
     pub fn offline_all(user: &UserId, device: Option<&DeviceId>, at: Millis) -> Self {
         match device {
-            Some(device) => Self(format!("{user}.{device}.{at}.off")),
-            None => Self(format!("{user}..{at}.off")),
+            Some(device) => Self(format!("{user}.{device}.{at}.all-off")),
+            None => Self(format!("{user}..{at}.all-off")),
         }
     }
 
@@ -43,10 +43,10 @@ impl MessageId {
 
     /// The end of a login in one kind; by the record of LOGIN that ended it for good, if one did: an end that a session may
     /// undo must not hide it.
-    pub fn login_ended(kind: &Kind, login: &LoginId, by: Option<&EndedBy>) -> Self {
+    pub fn login_ended(kind: &Kind, user: &UserId, login: &LoginId, by: Option<&EndedBy>) -> Self {
         match by {
-            Some(EndedBy { sequence, .. }) => Self(format!("{kind}.{login}.{sequence}.ended")),
-            None => Self(format!("{kind}.{login}.ended")),
+            Some(EndedBy { sequence, .. }) => Self(format!("{kind}.{user}.{login}.{sequence}.ended")),
+            None => Self(format!("{kind}.{user}.{login}.ended")),
         }
     }
 

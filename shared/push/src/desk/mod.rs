@@ -189,13 +189,13 @@ impl Desk {
 
     /// The active calls of a login, as its pushes tell them; the youngest 256 if there are more.
     pub(crate) fn calls(&self, user: &UserId, login: &LoginId, book: &CallBook) -> Vec<ActiveCall> {
-        let Some(user) = self.roll.find(user) else { return Vec::new() };
+        let Some(ix) = self.roll.find(user) else { return Vec::new() };
         // A connection asks for the login that it began with.
-        let login = self.roll.presence(user).map_or(login, |presence| presence.in_place_of(login));
-        let mut calls = self.active_calls(user, book);
+        let login = self.roll.presence(ix).map_or(login, |presence| presence.in_place_of(login));
+        let mut calls = self.active_calls(ix, book);
         calls.sort_by_key(|call| std::cmp::Reverse(call.started_at));
         calls.truncate(CALLS_MAX);
-        calls.iter().map(|call| orders::active_call(&self.rules, call, login)).collect()
+        calls.iter().map(|call| orders::active_call(&self.rules, call, user, login)).collect()
     }
 
     fn record(

@@ -113,9 +113,9 @@ impl Desk {
     }
 }
 
-/// A call with the id of its push to this login.
-pub(super) fn active_call(rules: &Rules, call: &CallNote, login: &LoginId) -> ActiveCall {
-    ActiveCall { id: PushId::of_call(&rules.kind, &call.id, login), call: told(rules, call) }
+/// A call with the id of its push to this login of the user.
+pub(super) fn active_call(rules: &Rules, call: &CallNote, user: &UserId, login: &LoginId) -> ActiveCall {
+    ActiveCall { id: PushId::of_call(&rules.kind, &call.id, user, login), call: told(rules, call) }
 }
 
 fn told(rules: &Rules, call: &CallNote) -> Call {
@@ -130,7 +130,7 @@ fn told(rules: &Rules, call: &CallNote) -> Call {
 
 fn deliver(rules: &Rules, to: &Recipient<'_>, call: &CallNote, trace: Option<TraceContext>, now: Millis) -> PushOrder {
     PushOrder::Deliver(Delivery {
-        id: PushId::of_call(&rules.kind, &call.id, to.login),
+        id: PushId::of_call(&rules.kind, &call.id, to.user, to.login),
         user: to.user.clone(),
         target: Target::Login { login_id: to.login.clone(), device: to.device.clone() },
         body: Body::Call(told(rules, call)),
@@ -142,7 +142,7 @@ fn deliver(rules: &Rules, to: &Recipient<'_>, call: &CallNote, trace: Option<Tra
 }
 
 fn withdraw(rules: &Rules, to: &Recipient<'_>, call: &CallNote, at: Millis, trace: Option<TraceContext>) -> PushOrder {
-    let push = PushId::of_call(&rules.kind, &call.id, to.login);
+    let push = PushId::of_call(&rules.kind, &call.id, to.user, to.login);
     PushOrder::Withdraw(Withdrawal {
         id: push.withdrawal(),
         push,

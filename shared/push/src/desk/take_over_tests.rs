@@ -73,7 +73,7 @@ fn online_again_outlives_its_owner() {
         let pulled = stage.desk.calls(&user, &asked, &stage.book);
         assert_eq!(
             pulled[0].id,
-            PushId::of_call(&rules(Reach::Unit).kind, &pulled[0].call.call_id, &"l2".parse().unwrap())
+            PushId::of_call(&rules(Reach::Unit).kind, &pulled[0].call.call_id, &user, &"l2".parse().unwrap())
         );
         // And a third one outlives the next.
         stage.online("ann", "l3");

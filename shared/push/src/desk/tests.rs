@@ -144,7 +144,7 @@ fn line(order: &PushOrder) -> String {
             else {
                 panic!("a call to a login")
             };
-            assert_eq!(delivery.id, PushId::of_call(&call.kind, &call.call_id, login_id));
+            assert_eq!(delivery.id, PushId::of_call(&call.kind, &call.call_id, &delivery.user, login_id));
             format!("+{}@{login_id}", call.call_id)
         }
         PushOrder::Withdraw(withdrawal) => {

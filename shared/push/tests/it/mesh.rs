@@ -307,7 +307,7 @@ fn line(order: &PushOrder) -> String {
             let (Body::Call(call), Target::Login { login_id, .. }) = (&delivery.body, &delivery.target) else {
                 panic!("a call to a login, not {delivery:?}")
             };
-            assert_eq!(delivery.id, PushId::of_call(&call.kind, &call.call_id, login_id));
+            assert_eq!(delivery.id, PushId::of_call(&call.kind, &call.call_id, &delivery.user, login_id));
             assert!(delivery.source.is_some());
             format!("+{}@{login_id}", call.call_id)
         }
