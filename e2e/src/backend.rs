@@ -1,6 +1,6 @@
 //! A backend: it reports logins, fills directories, starts calls and pushes, over the mesh's gRPC doors.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use pushmesh_proto::v1::{
     EndCallRequest, GroupMember, LoginEvent, OrgMember, PushPolicy, PushRequest, RemoveGroupMembersRequest,
@@ -14,6 +14,8 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
+use crate::PATIENCE;
+
 #[derive(Clone)]
 pub struct Backend {
     channels: BTreeMap<String, Channel>,
@@ -25,7 +27,7 @@ impl Backend {
     pub fn new(doors: BTreeMap<String, String>, token: &str) -> Self {
         let channel = |address: String| {
             let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
-            endpoint.timeout(Duration::from_secs(25)).connect_lazy()
+            endpoint.timeout(PATIENCE).connect_lazy()
         };
         let channels = doors.into_iter().map(|(service, address)| (service, channel(address))).collect();
         Self { channels, token: token.to_owned() }

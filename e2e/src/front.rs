@@ -1,9 +1,11 @@
 //! api's HTTP door, as a backend or a client uses it.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
 
 use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
+
+use crate::PATIENCE;
 
 /// An answer, whatever it says.
 #[derive(Debug, Clone)]
@@ -22,7 +24,7 @@ pub struct Front {
 
 impl Front {
     pub fn new(address: &str, token: &str) -> Self {
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().expect("a client");
+        let http = reqwest::Client::builder().timeout(PATIENCE).build().expect("a client");
         Self { http, base: format!("http://{address}"), token: token.to_owned() }
     }
 
@@ -81,6 +83,16 @@ impl Front {
     pub async fn like(&self, room: &str, from: &str, count: u32) -> u64 {
         let said = self.post(&format!("/v1/rooms/{room}/likes"), &json!({ "from": from, "count": count })).await;
         said.body["accepted"].as_u64().unwrap_or(0)
+    }
+
+    /// Where to connect over `transport`: names of comets by their addresses.
+    pub async fn connect(&self, transport: &str) -> BTreeMap<String, String> {
+        let said = self.get(&format!("/v1/connect?transport={transport}")).await;
+        let named = |candidate: &Value| {
+            Some((candidate["address"].as_str()?.to_owned(), candidate["comet"].as_str()?.to_owned()))
+        };
+        let candidates = said.body["candidates"].as_array();
+        candidates.into_iter().flatten().map(|one| named(one).unwrap_or_else(|| panic!("{said:?}"))).collect()
     }
 
     pub async fn room(&self, room: &str) -> Value {

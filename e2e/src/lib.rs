@@ -9,6 +9,7 @@ mod broker;
 mod front;
 mod mesh;
 mod person;
+mod stranger;
 mod viewer;
 
 pub use backend::{Backend, record};
@@ -16,7 +17,9 @@ pub use broker::Broker;
 pub use front::{Front, Said, gift_key};
 pub use mesh::{Mesh, Shape};
 pub use person::Person;
+pub use stranger::Stranger;
 pub use viewer::Viewer;
 
-/// How long anything in a story may take before it counts as not happening.
-pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+/// How long anything in a story may take before it counts as not happening: more than it takes on a machine that is busy
+/// with other things.
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(90);

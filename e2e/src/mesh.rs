@@ -1,11 +1,16 @@
 //! A mesh: a nats-server or a cluster of them, provisioned, and processes of every service.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use pushmesh_auth::{Minter, Scope};
 use pushmesh_bus::{Bus, StreamEvent};
 use pushmesh_protocol::{
-    UserId,
+    Kind, UserId,
     message::DeadLetter,
     name::{Filter, Stream},
     wire,
@@ -38,8 +43,8 @@ pub struct Shape {
     /// Processes of every service.
     pub instances: usize,
     pub partitions: u16,
-    /// Time between transmissions.
-    pub retry: &'static str,
+    /// Time between transmissions; `None`: what the product does by itself.
+    pub retry: Option<&'static str>,
     /// Push kinds beyond group, discuss and org, each served by a process of group-push.
     pub more_kinds: Vec<&'static str>,
     /// Further settings by service: `("comet", "service.limits.connections=3")`.
@@ -56,7 +61,9 @@ impl Default for Shape {
             servers: 1,
             instances: 1,
             partitions: 8,
-            retry: "1s",
+            // Three times this is what a client may take to acknowledge, or there is a dead letter that no story announced:
+            // 300 ms, as the stories about retries have it, are too few where everybody acknowledges on a busy machine.
+            retry: Some("3s"),
             more_kinds: vec![],
             settings: vec![],
             otlp: None,
@@ -92,6 +99,8 @@ pub struct Mesh {
     processes: BTreeMap<String, Vec<Process>>,
     dir: TempDir,
     bus: Bus,
+    /// How many dead letters the story waited for.
+    announced: AtomicUsize,
 }
 
 impl Mesh {
@@ -103,22 +112,29 @@ impl Mesh {
         let bus = Bus::connect(&bus_config, &"story".parse().expect("a token"), &"story".parse().expect("a token"))
             .await
             .expect("nats-server is up");
-        let mut mesh = Mesh { broker, shape, processes: BTreeMap::new(), dir, bus };
+        let announced = AtomicUsize::new(0);
+        let mut mesh = Mesh { broker, shape, processes: BTreeMap::new(), dir, bus, announced };
         mesh.provision().await;
-        for service in SERVICES {
-            for _ in 0..mesh.shape.instances_of(service) {
-                mesh.add(service).await;
+        for service in mesh.services() {
+            for _ in 0..mesh.shape.instances_of(&service) {
+                mesh.add(&service).await;
             }
-        }
-        for kind in mesh.shape.more_kinds.clone() {
-            mesh.add_as("group-push", &format!("{kind}-push"), &[format!("service.kind={kind}")]).await;
         }
         mesh
     }
 
+    /// In the order in which they are started: whoever is told before those who tell him.
+    fn services(&self) -> Vec<String> {
+        let mut services = SERVICES.map(str::to_owned).to_vec();
+        services.splice(1..1, self.shape.more_kinds.iter().map(|kind| format!("{kind}-push")));
+        services
+    }
+
+    fn kinds(&self) -> Vec<&'static str> {
+        ["group", "discuss", "org"].into_iter().chain(self.shape.more_kinds.iter().copied()).collect()
+    }
+
     async fn provision(&self) {
-        let mut kinds = vec!["group", "discuss", "org"];
-        kinds.extend(&self.shape.more_kinds);
         let options = ProcessOptions::new(pushmesh_binary()).args([
             "provision".to_owned(),
             "--nats-url".to_owned(),
@@ -128,22 +144,20 @@ impl Mesh {
             "--partitions".to_owned(),
             self.shape.partitions.to_string(),
             "--kinds".to_owned(),
-            kinds.join(","),
+            self.kinds().join(","),
         ]);
         Process::run("provision", options).expect_exit(0, PATIENCE).await;
     }
 
-    /// One more process of a service.
+    /// One more process of a service, the last of its processes.
     pub async fn add(&mut self, service: &str) {
-        self.add_as(service, service, &[]).await;
+        let process = Process::start(service, self.options(service)).await;
+        self.processes.entry(service.to_owned()).or_default().push(process);
     }
 
-    async fn add_as(&mut self, service: &str, name: &str, more: &[String]) {
-        let process = Process::start(name, self.options(service, more)).await;
-        self.processes.entry(name.to_owned()).or_default().push(process);
-    }
-
-    fn options(&self, service: &str, more: &[String]) -> ProcessOptions {
+    fn options(&self, name: &str) -> ProcessOptions {
+        let more = self.shape.more_kinds.iter().find(|kind| name.strip_suffix("-push") == Some(**kind));
+        let service = if more.is_some() { "group-push" } else { name };
         let listen = match service {
             "comet" => vec!["service.websocket=127.0.0.1:0".to_owned(), "service.tcp=127.0.0.1:0".to_owned()],
             "distributor" | "room-fanout" => vec![],
@@ -155,14 +169,19 @@ impl Mesh {
             format!("auth.jwks_file={}", self.jwks().display()),
         ];
         settings.extend(listen);
-        if service == "ack-retry" {
-            settings.push(format!("service.retry_interval={}", self.shape.retry));
+        if service == "comet" {
+            // No limit that a busy machine could pass: a story sets those that it is about.
+            let patience = |limit: &str| format!("service.{limit}={}s", PATIENCE.as_secs());
+            settings.extend(["report_within", "limits.handshake_within", "limits.login_within"].map(patience));
+        }
+        if let (Some(retry), "ack-retry") = (self.shape.retry, service) {
+            settings.push(format!("service.retry_interval={retry}"));
         }
         if let Some(endpoint) = &self.shape.otlp {
             settings.push(format!("telemetry.otlp_endpoint={endpoint}"));
             settings.push("telemetry.sample_ratio=1.0".to_owned());
         }
-        settings.extend(more.iter().cloned());
+        settings.extend(more.map(|kind| format!("service.kind={kind}")));
         let of_shape = self.shape.settings.iter().filter(|(of, _)| *of == service);
         settings.extend(of_shape.map(|(_, setting)| setting.clone()));
         let mut options = ProcessOptions::new(pushmesh_binary()).args(["serve", service]);
@@ -257,8 +276,9 @@ impl Mesh {
         person
     }
 
-    /// Waits until so many dead letters stand in DEAD, and returns them.
+    /// Waits until so many dead letters stand in DEAD, and returns them. At the mesh's end there are no more than these.
     pub async fn dead_letters(&self, count: usize) -> Vec<DeadLetter> {
+        self.announced.store(count, Ordering::Relaxed);
         let letters = wait_for("dead letters", PATIENCE, async || {
             let letters = self.all_dead_letters().await;
             if letters.len() >= count { Ok(letters) } else { Err(format!("{} of {count}", letters.len())) }
@@ -290,15 +310,41 @@ impl Mesh {
         text.lines().filter(of_name).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
-    /// Takes everything down as an operator would: each process drains and exits with 0.
+    /// Waits until this process owns partitions.
+    pub async fn owns(&self, service: &str, index: usize) {
+        wait_for(&format!("{service} {index} to own partitions"), PATIENCE, async || {
+            let held = self.metric(service, index, "pushmesh_membership_partitions_held").await;
+            if held > 0.0 { Ok(()) } else { Err("it owns none") }
+        })
+        .await;
+    }
+
+    /// Waits until nothing that was accepted is still to be read: LOGIN, every LATE and PUSH are empty.
+    async fn read_to_the_end(&self) {
+        let late = self.kinds().into_iter().map(|kind| Stream::late(&Kind::new(kind).expect("a kind of a story")));
+        for stream in [Stream::LOGIN].into_iter().chain(late).chain([Stream::PUSH]) {
+            wait_for(&format!("{stream} to be empty"), PATIENCE, async || {
+                let state = self.bus.stream_state(&stream).await.map_err(|error| error.to_string())?;
+                if state.first > state.last || state.last == 0 { Ok(()) } else { Err(format!("{state:?}")) }
+            })
+            .await;
+        }
+    }
+
+    /// Takes everything down as an operator would: each process drains and exits with 0. Nothing is left unread, and nothing
+    /// is dead but what the story [waited for](Self::dead_letters).
     pub async fn stop(mut self) {
-        for service in SERVICES.iter().rev() {
-            for process in self.processes.get_mut(*service).into_iter().flatten() {
+        self.read_to_the_end().await;
+        for service in self.services().iter().rev() {
+            for process in self.processes.get_mut(service).into_iter().flatten() {
                 process.term();
             }
-            for process in self.processes.get_mut(*service).into_iter().flatten() {
+            for process in self.processes.get_mut(service).into_iter().flatten() {
                 process.expect_exit(0, PATIENCE).await;
             }
         }
+        let dead = self.all_dead_letters().await;
+        let announced = self.announced.load(Ordering::Relaxed);
+        assert!(dead.len() == announced, "{} dead letters, {announced} announced: {dead:?}", dead.len());
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use pushmesh_client::{Client, Event, Events, LoggedIn, Options};
 use pushmesh_protocol::{
-    PushId,
+    Kind, PushId,
     frame::{Push, PushBody},
 };
 
@@ -30,6 +30,8 @@ impl Person {
             Options::new(address, mesh.client_token(user, None), device.parse().expect("a device of a story"));
         // A story reads when it comes to a person: what is not read must not look like a slow client.
         options.events = 8192;
+        // A login that is given up and said again is another login.
+        (options.connect_timeout, options.ask_timeout) = (PATIENCE, PATIENCE);
         change(&mut options);
         let (client, events) = Client::connect(options);
         Person {
@@ -95,6 +97,32 @@ impl Person {
             }
             self.next(&format!("the call {call}")).await;
         }
+    }
+
+    /// Waits until this call has been shown for this login of his, whatever it was shown for before.
+    pub async fn expect_call_of(&mut self, kind: &str, call: &str, login: &str) {
+        let kind = kind.parse().expect("a kind of a story");
+        let id = self.push_id(&kind, call, login);
+        while !self.shown.iter().any(|push| push.id == id) {
+            self.next(&format!("the call {call} for the login {login}")).await;
+        }
+    }
+
+    fn push_id(&self, kind: &Kind, call: &str, login: &str) -> PushId {
+        let (call, login) = (call.parse().expect("a call of a story"), login.parse().expect("a login of a story"));
+        PushId::of_call(kind, &call, &self.name.parse().expect("a user of a story"), &login)
+    }
+
+    /// What was shown, in order: `call@login` for calls, `login` being the one of these whose push it is, else `another`.
+    pub fn told(&self, logins: &[&str]) -> Vec<String> {
+        let line = |push: &Push| match &push.body {
+            PushBody::Call(call) => {
+                let of = |login: &&&str| self.push_id(&call.kind, call.call_id.as_str(), login) == push.id;
+                format!("{}@{}", call.call_id, logins.iter().find(of).unwrap_or(&"another"))
+            }
+            PushBody::Message(_) => describe(push),
+        };
+        self.shown.iter().map(line).collect()
     }
 
     /// Waits until this call has been shown as ended.

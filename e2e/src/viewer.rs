@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use pushmesh_client::{Client, Event, Events, Options};
+use pushmesh_client::{Client, Event, Events, LoggedIn, Options};
 use pushmesh_protocol::{
-    RoomId,
-    frame::{Chain, Joined, RoomItem, item},
+    PushId, RoomId,
+    frame::{Chain, Joined, PushBody, RoomItem, item},
 };
 
 use crate::{Mesh, PATIENCE};
@@ -20,6 +20,10 @@ pub struct Viewer {
     /// Rooms of which something can't be had any more.
     pub gaps: Vec<String>,
     pub others: Vec<Event>,
+    /// Calls and messages shown, in order: the call's id or the message's text, and the push's own id.
+    pub pushes: Vec<(String, PushId)>,
+    /// Times that he was logged in.
+    pub logins: Vec<LoggedIn>,
 }
 
 impl Viewer {
@@ -33,6 +37,7 @@ impl Viewer {
         let device = "screen".parse().expect("a device of a story");
         let mut options = Options::new(address, mesh.client_token(user, None), device);
         options.events = 65_536;
+        (options.connect_timeout, options.ask_timeout) = (PATIENCE, PATIENCE);
         change(&mut options);
         let (client, events) = Client::connect(options);
         let mut viewer = Viewer {
@@ -43,6 +48,8 @@ impl Viewer {
             joined: Vec::new(),
             gaps: Vec::new(),
             others: Vec::new(),
+            pushes: Vec::new(),
+            logins: Vec::new(),
         };
         viewer.expect("a login", |event| matches!(event, Event::LoggedIn(_)).then_some(())).await;
         viewer
@@ -75,11 +82,11 @@ impl Viewer {
     /// Waits until so many items of a type have been seen in a room, and returns them all.
     pub async fn expect_items(&mut self, room: &str, kind: &str, count: usize) -> Vec<RoomItem> {
         loop {
-            let seen = self.seen(room, kind);
-            if seen.len() >= count {
-                return seen;
+            let seen = self.of_kind(room, kind).count();
+            if seen >= count {
+                return self.seen(room, kind);
             }
-            self.next(&format!("{count} of {kind} in {room}, {} seen", seen.len())).await;
+            self.next(&format!("{count} of {kind} in {room}, {seen} seen")).await;
         }
     }
 
@@ -90,6 +97,24 @@ impl Viewer {
         }
     }
 
+    /// Waits until this call or message has been shown.
+    pub async fn expect_push(&mut self, what: &str) -> PushId {
+        loop {
+            if let Some((_, id)) = self.pushes.iter().find(|(shown, _)| shown == what) {
+                return *id;
+            }
+            self.next(&format!("{what:?} to be pushed, {:?} were", self.pushes)).await;
+        }
+    }
+
+    /// Waits until he has been logged in so often.
+    pub async fn expect_logins(&mut self, count: usize) -> &LoggedIn {
+        while self.logins.len() < count {
+            self.next(&format!("login {count}")).await;
+        }
+        &self.logins[count - 1]
+    }
+
     /// Notes what has come already, without waiting.
     pub fn read(&mut self) {
         while let Some(event) = self.events.try_next() {
@@ -98,8 +123,11 @@ impl Viewer {
     }
 
     pub fn seen(&self, room: &str, kind: &str) -> Vec<RoomItem> {
-        let of_kind = |item: &&RoomItem| item.kind.as_str() == kind;
-        self.items.get(room).into_iter().flatten().filter(of_kind).cloned().collect()
+        self.of_kind(room, kind).cloned().collect()
+    }
+
+    fn of_kind<'a>(&'a self, room: &str, kind: &'a str) -> impl Iterator<Item = &'a RoomItem> {
+        self.items.get(room).into_iter().flatten().filter(move |item| item.kind.as_str() == kind)
     }
 
     /// The lines of chat seen in a room, in order.
@@ -142,6 +170,14 @@ impl Viewer {
             Event::Room { room, item } => self.items.entry(room.to_string()).or_default().push(item),
             Event::Joined(joined) => self.joined.push(joined),
             Event::RoomGap { room, .. } => self.gaps.push(room.to_string()),
+            Event::LoggedIn(login) => self.logins.push(login),
+            Event::Push(push) => {
+                let what = match &push.body {
+                    PushBody::Call(call) => call.call_id.to_string(),
+                    PushBody::Message(message) => String::from_utf8_lossy(&message.data.0).into_owned(),
+                };
+                self.pushes.push((what, push.id));
+            }
             other => {
                 self.others.push(other);
                 let excess = self.others.len().saturating_sub(20);

@@ -139,6 +139,10 @@ fn every_service_has_what_a_service_must_have() {
             architecture.contains(&format!("| {service} |")),
             "{service} has no row in ARCHITECTURE.md's table of crates"
         );
+        let parsed = sources().iter().any(|(path, text)| {
+            path.starts_with(root().join(&folder).join("tests")) && text.contains("/config.example.toml")
+        });
+        assert!(parsed, "{service}: no test in its tests folder parses config.example.toml: write one that does");
         let readme = read(folder.join("README.md")).to_lowercase();
         for word in ["consumes", "produces", "owns", "guarantees", "dashboard", "team"] {
             assert!(readme.contains(word), "{service}: README.md does not say what it {word} (or its {word})");
@@ -146,6 +150,17 @@ fn every_service_has_what_a_service_must_have() {
         assert!(
             read(folder.join("src/lib.rs")).starts_with("//!"),
             "{service}: lib.rs begins with the crate's doc: what for, consumes, produces, owns, guarantees"
+        );
+    }
+}
+
+#[test]
+fn code_owners_own_what_is_there() {
+    for line in read("CODEOWNERS").lines().filter(|line| line.starts_with('/')) {
+        let path = line.split_whitespace().next().unwrap_or_default();
+        assert!(
+            root().join(path.trim_matches('/')).exists(),
+            "CODEOWNERS names {path}, which is not there: drop its line"
         );
     }
 }

@@ -24,7 +24,7 @@ use crate::{
 #[derive(Debug, Parser)]
 #[command(
     version,
-    after_help = "Example:\n  pushmesh up                                      # the whole mesh, in one terminal\n  pushmesh member add group friends alice          # in another\n  pushmesh call start group friends standup\n  pushmesh tail --user alice\n\nExit codes: 0 done, 1 failed, 2 wrong usage, 69 something needed is not available, 78 wrong configuration."
+    after_help = "Example:\n  pushmesh up                                      # the whole mesh, in one terminal\n  pushmesh member add group friends alice          # in another\n  pushmesh call start group friends standup\n  pushmesh tail --user alice\n\nExit codes: 0 done, 1 failed, 2 wrong usage, 69 something needed is not available, 78 wrong configuration, 130 a demo was interrupted."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -77,8 +77,10 @@ enum Command {
     /// Adds, removes and lists members of groups, discussions and departments
     #[command(subcommand, after_help = "Example:\n  pushmesh member add group friends alice bob")]
     Member(MemberCommand),
-    /// Pushes a message to a user's devices, or into his inbox
-    #[command(after_help = "Example:\n  pushmesh push alice --data 'your order is on its way'")]
+    /// Pushes a message to users' devices, or into their inboxes, or to who is in a room
+    #[command(
+        after_help = "Example:\n  pushmesh push alice --data 'your order is on its way'\n  pushmesh push alice bob --data 'we meet at nine'\n  pushmesh push --room live-1 --data 'we begin at nine'"
+    )]
     Push(Push),
     /// Lists what waits for a user: not acknowledged yet, or in his inbox
     #[command(after_help = "Example:\n  pushmesh pending alice --json")]

@@ -33,6 +33,11 @@ impl Failure {
         Self { code: 78, error: error.into() }
     }
 
+    /// 130: SIGINT or SIGTERM came before it was done, as a shell says of SIGINT.
+    pub fn interrupted() -> Self {
+        Self { code: 130, error: anyhow::anyhow!("interrupted") }
+    }
+
     /// What a door answered.
     pub fn refused(status: &tonic::Status, door: impl fmt::Display) -> Self {
         let said = anyhow::anyhow!("{door} answered {:?}: {}", status.code(), status.message());

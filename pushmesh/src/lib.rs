@@ -7,7 +7,7 @@
 //! data folder of `up`: nats-server's streams, keys, and `ready.json`, by which the other commands find the running mesh.
 //!
 //! *Guarantees*: results on standard output, everything else on standard error; exit code 0 done, 1 failed, 2 wrong
-//! usage, 69 something needed is not available, 78 wrong configuration.
+//! usage, 69 something needed is not available, 78 wrong configuration, 130 a demo was interrupted.
 //!
 //! *Does not* reach around the services' doors: what it can do, every backend can do.
 //!

@@ -1,16 +1,17 @@
 //! `pushmesh provision`: what a mesh needs on its NATS server.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::anyhow;
 use pushmesh_bus::{Bus, ConnectError, Report};
 use pushmesh_protocol::{
     Instance, Kind, Partitions, Token,
-    topology::{TopologyConfig, topology},
+    topology::{RoomStream, TopologyConfig, topology},
 };
 
 use crate::{
     doors::Place,
+    duration,
     exit::{Failure, Outcome},
 };
 
@@ -43,19 +44,44 @@ pub struct Shape {
     /// Push kinds, separated by commas
     #[arg(long, value_delimiter = ',', default_value = "group,discuss,org")]
     pub kinds: Vec<Kind>,
-    /// Bytes that LOGIN, PUSH and each LATE may hold before new messages are refused
+    /// Bytes that each stream and bucket may hold, where nothing else is said; LOGIN, PUSH, LATE and buckets then refuse what is new
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 30)]
     pub stream_max_bytes: u64,
+    /// Of ROOM_HIGH: gifts and chat, refused when it is full [default: --stream-max-bytes]
+    #[arg(long, value_name = "BYTES")]
+    pub room_high_max_bytes: Option<u64>,
+    /// How long gifts and chat can be read again: 62m to 24h [default: 2h]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    pub room_high_max_age: Option<Duration>,
+    /// Of ROOM_NORMAL: state, mutes, roles; the oldest go when it is full [default: --stream-max-bytes]
+    #[arg(long, value_name = "BYTES")]
+    pub room_normal_max_bytes: Option<u64>,
+    /// How long these can be read again: 2m to 24h [default: 24h]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    pub room_normal_max_age: Option<Duration>,
+    /// Of ROOM_LOW: likes and notes; the oldest go when it is full [default: --stream-max-bytes]
+    #[arg(long, value_name = "BYTES")]
+    pub room_low_max_bytes: Option<u64>,
+    /// How long these can be read again: 2m to 24h [default: 10m]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    pub room_low_max_age: Option<Duration>,
 }
 
 impl Shape {
-    pub fn config(&self) -> TopologyConfig {
-        TopologyConfig {
+    /// Or which of the settings no mesh can have.
+    pub fn config(&self) -> Result<TopologyConfig, Failure> {
+        let stream = |max_bytes, max_age| RoomStream { max_bytes, max_age };
+        let config = TopologyConfig {
             partitions: self.partitions,
             kinds: self.kinds.clone(),
             replicas: self.replicas,
             stream_max_bytes: self.stream_max_bytes,
-        }
+            room_high: stream(self.room_high_max_bytes, self.room_high_max_age),
+            room_normal: stream(self.room_normal_max_bytes, self.room_normal_max_age),
+            room_low: stream(self.room_low_max_bytes, self.room_low_max_age),
+        };
+        config.validate().map_err(Failure::usage)?;
+        Ok(config)
     }
 }
 
@@ -67,17 +93,18 @@ pub fn partitions(text: &str) -> Result<Partitions, String> {
 impl Provision {
     pub async fn run(self) -> Outcome {
         distinct(&self.topology.kinds)?;
+        let config = self.topology.config()?;
         let url = match self.nats_url {
             Some(url) => url,
             None => self.place.nats()?,
         };
-        let config = pushmesh_bus::Config {
+        let nats = pushmesh_bus::Config {
             nkey_seed_file: self.nkey_seed_file,
             credentials_file: self.credentials_file,
             ..pushmesh_bus::Config::to(url)
         };
-        let bus = connect(&config, "provision").await?;
-        let report = pushmesh_bus::provision(&bus, &topology(&self.topology.config())).await;
+        let bus = connect(&nats, "provision").await?;
+        let report = pushmesh_bus::provision(&bus, &topology(&config)).await;
         bus.drain().await;
         let report = report.map_err(|error| {
             let outage = matches!(error, pushmesh_bus::ProvisionError::Outage { .. });

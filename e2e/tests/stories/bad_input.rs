@@ -15,6 +15,7 @@ use tokio_tungstenite::tungstenite::{self, Message, client::IntoClientRequest};
 /// Texts that must never become part of a name, and what is said of them.
 fn bad_ids() -> Vec<(String, &'static str)> {
     vec![
+        (String::new(), "empty"),
         ("a.b".into(), "'.'"),
         ("*".into(), "'*'"),
         (">".into(), "'>'"),
@@ -42,10 +43,13 @@ async fn the_report_stream_refuses_by_record() {
     for (n, (id, reason)) in bad_ids().into_iter().enumerate() {
         let n = n as u64 * 10;
         bad(ReportRequest { user: id.clone(), ..base(n + 1) }, "user", reason);
+        if id.is_empty() {
+            // No device is the default one, no login id is minted.
+            continue;
+        }
         bad(ReportRequest { device: id.clone(), ..base(n + 2) }, "device", reason);
         bad(ReportRequest { login_id: id, ..base(n + 3) }, "login_id", reason);
     }
-    bad(ReportRequest { user: String::new(), ..base(1001) }, "user", "empty");
     bad(ReportRequest { event: 0, ..base(1002) }, "event", "");
     bad(ReportRequest { event: 99, ..base(1003) }, "event", "");
     bad(ReportRequest { at_ms: 1, ..base(1004) }, "at_ms", "7 days");
@@ -81,7 +85,7 @@ async fn ndjson_refuses_by_line() {
     backend.member("group", "friends", &["alice"]).await;
     backend.start_call("group", "friends", "standup").await;
     let scopes = [pushmesh_auth::Scope::LoginWrite];
-    let token = mesh.minter().backend("story", &scopes, std::time::Duration::from_secs(60));
+    let token = mesh.minter().backend("story", &scopes, std::time::Duration::from_secs(600));
     let url = format!("http://{}/v1/logins", mesh.door("login-ingest", 0, "grpc"));
     let deep = format!("{}{}", "[".repeat(2000), "]".repeat(2000));
     let body = [
@@ -104,13 +108,39 @@ async fn ndjson_refuses_by_line() {
     assert_eq!(answers.len(), 8, "{text}");
     let line = |n: u64| answers.iter().find(|answer| answer["line"] == n).unwrap_or_else(|| panic!("line {n}: {text}"));
     assert!(line(1)["accepted"].is_object() && line(8)["accepted"].is_object(), "{text}");
-    for (n, word) in [(2, "user"), (3, "event"), (4, "user"), (5, ""), (6, ""), (7, "")] {
+    for (n, field, words) in [
+        (2, "user", "has '.' at byte 1"),
+        (3, "event", "online"),
+        (4, "user", "is empty"),
+        (5, "line", "is malformed"),
+        (6, "line", "is malformed"),
+        (7, "line", "the limit is 4096"),
+    ] {
         let refused = &line(n)["refused"];
-        assert!(refused.is_object() && refused.to_string().contains(word), "line {n}: {text}");
+        assert_eq!(refused["field"], field, "line {n}: {text}");
+        assert!(refused["reason"].as_str().is_some_and(|reason| reason.contains(words)), "line {n}: {text}");
     }
-    for (token, status) in [("", 401), ("nonsense", 401)] {
-        let answer = client.post(&url).bearer_auth(token).body(body.clone()).send().await.expect("answered");
-        assert_eq!(answer.status(), status, "{token:?}");
+    let ids = bad_ids();
+    let lines: Vec<_> =
+        ids.iter().map(|(id, _)| serde_json::json!({"user": id, "event": "online"}).to_string()).collect();
+    let answer = client.post(&url).bearer_auth(&token).body(lines.join("\n")).send().await.expect("answered");
+    let text = answer.text().await.expect("text");
+    let answers: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect();
+    assert_eq!(answers.len(), ids.len(), "{text}");
+    for (n, (id, reason)) in (1..).zip(&ids) {
+        let answer = answers.iter().find(|answer| answer["line"] == n).expect("each line is answered");
+        // One is too long for a line already.
+        let (field, reason) = if id.len() > 4096 { ("line", "the limit is 4096") } else { ("user", *reason) };
+        let said = &answer["refused"];
+        assert_eq!(said["field"], field, "{id:.20}: {answer}");
+        assert!(said["reason"].as_str().is_some_and(|said| said.contains(reason)), "{id:.20}: {answer}");
+    }
+    for (token, words) in bad_tokens(&mesh, pushmesh_auth::Scope::LoginWrite) {
+        let answer = client.post(&url).bearer_auth(&token).body(body.clone()).send().await.expect("answered");
+        assert_eq!(answer.status(), 401, "{words}");
+        let said = answer.text().await.expect("text");
+        assert!(said.contains(words) && (token.is_empty() || !said.contains(&token)), "{words}: {said}");
     }
     let token = mesh.client_token("alice", Some("sid-1"));
     let mut alice = Person::connect(&mesh, "alice", "phone", 0, |options| options.token = token.into());
@@ -148,15 +178,34 @@ async fn grpc_doors_name_the_field_and_want_the_scope() {
     assert!(many.message().contains("1000") || many.message().contains("1,000"), "{many}");
 
     let login_only =
-        mesh.minter().backend("story", &[pushmesh_auth::Scope::LoginWrite], std::time::Duration::from_secs(60));
+        mesh.minter().backend("story", &[pushmesh_auth::Scope::LoginWrite], std::time::Duration::from_secs(600));
     let status = backend.with_token(&login_only).try_start_call("group", "friends", "c").await.expect_err("scope");
     assert_eq!(status.code(), tonic::Code::PermissionDenied);
     assert!(status.message().contains("call:write"), "{status}");
-    for token in [String::new(), "nonsense".into(), unsigned("backend"), mesh.client_token("alice", None)] {
+    for (token, words) in bad_tokens(&mesh, pushmesh_auth::Scope::CallWrite) {
         let status = backend.with_token(&token).try_start_call("group", "friends", "c").await.expect_err("no token");
-        assert_eq!(status.code(), tonic::Code::Unauthenticated, "{token:.20}: {status}");
+        assert_eq!(status.code(), tonic::Code::Unauthenticated, "{words}: {status}");
+        let said = status.message();
+        assert!(said.contains(words) && (token.is_empty() || !said.contains(&token)), "{words}: {said}");
     }
     mesh.stop().await;
+}
+
+/// Tokens that open no backend's door, and what is said of each.
+fn bad_tokens(mesh: &Mesh, scope: pushmesh_auth::Scope) -> Vec<(String, &'static str)> {
+    let (minter, lifetime) = (mesh.minter(), std::time::Duration::from_secs(600));
+    let sign = |minter: pushmesh_auth::Minter| minter.backend("story", &[scope], lifetime);
+    let named = |config: pushmesh_auth::Config| sign(minter.clone().named(&config));
+    let names = pushmesh_auth::Config::default();
+    vec![
+        (String::new(), ""),
+        ("nonsense".into(), "malformed"),
+        (unsigned("backend"), "alg"),
+        (mesh.client_token("alice", None), "aud is wrong"),
+        (sign(minter.clone().at(0)), "exp has passed"),
+        (named(pushmesh_auth::Config { issuer: "evil".into(), ..names.clone() }), "iss is wrong"),
+        (named(pushmesh_auth::Config { backend_audience: "others".into(), ..names }), "aud is wrong"),
+    ]
 }
 
 /// A token of algorithm none.
@@ -173,7 +222,7 @@ fn unsigned(what: &str) -> String {
 async fn clients_with_bad_tokens_are_refused_for_good() {
     let mesh = Mesh::start(Shape::default()).await;
     let scopes = [pushmesh_auth::Scope::LoginWrite];
-    let of_backend = mesh.minter().backend("story", &scopes, std::time::Duration::from_secs(60));
+    let of_backend = mesh.minter().backend("story", &scopes, std::time::Duration::from_secs(600));
     for token in ["nonsense".to_owned(), unsigned("client"), of_backend] {
         let mut alice = Person::connect(&mesh, "alice", "phone", 0, |options| options.token = token.clone().into());
         let end = alice.expect("its end", |event| match event {
@@ -207,20 +256,22 @@ async fn websocket_frames_name_the_field_and_the_connection_goes_on() {
     let text = |frame: &ClientFrame| Message::text(String::from_utf8(frame.encode(Encoding::Json)).expect("JSON"));
     socket.send(text(&login)).await.expect("sent");
     assert!(matches!(next_frame(&mut socket).await, ServerFrame::LoginOk(_)));
-    for (frame, words) in [
-        (r#"["JOIN",{"room":"a.b"}]"#.to_owned(), vec!["room", "'.'"]),
-        (r#"["ACK",{"ids":["x"]}]"#.to_owned(), vec!["ids[0]", "16 bytes"]),
-        (r#"["ACK",{"ids":[]}]"#.to_owned(), vec!["ids", "empty"]),
-        (r#"["NONSENSE",{}]"#.to_owned(), vec!["NONSENSE"]),
-        (r#"["PUSH",{}]"#.to_owned(), vec!["PUSH"]),
-        ("{".to_owned(), vec!["not a frame"]),
-        (format!(r#"["PING",{}{}]"#, "[".repeat(1000), "]".repeat(1000)), vec!["deeper than 32"]),
+    for (frame, named, words) in [
+        (r#"["JOIN",{"room":"a.b"}]"#.to_owned(), "JOIN.room", "'.'"),
+        (r#"["JOIN",{}]"#.to_owned(), "JOIN.room", "missing"),
+        (r#"["ACK",{"ids":["x"]}]"#.to_owned(), "ACK.ids[0]", "16 bytes"),
+        (r#"["ACK",{"ids":[]}]"#.to_owned(), "ACK.ids", "empty"),
+        (r#"["ACK",{}]"#.to_owned(), "ACK.ids", "missing"),
+        (r#"["NONSENSE",{}]"#.to_owned(), "code", "NONSENSE"),
+        (r#"["PUSH",{}]"#.to_owned(), "code", "PUSH"),
+        ("{".to_owned(), "frame", "not a frame"),
+        (format!(r#"["PING",{}{}]"#, "[".repeat(1000), "]".repeat(1000)), "frame", "deeper than 32"),
     ] {
         socket.send(Message::text(frame.clone())).await.expect("sent");
         match next_frame(&mut socket).await {
             ServerFrame::Error(Error { error: ErrorCode::BadFrame, field, message, .. }) => {
-                let said = format!("{field:?} {message}");
-                assert!(words.iter().all(|word| said.contains(word)), "{frame:.40}: {said}");
+                assert_eq!(field.as_deref(), Some(named), "{frame:.40}: {message}");
+                assert!(message.contains(words), "{frame:.40}: {message}");
             }
             other => panic!("{frame:.40}: {other:?}"),
         }
@@ -270,12 +321,13 @@ async fn tcp_garbage_ends_its_own_connection_alone() {
     let mut alice = mesh.login("alice").await;
     let door = mesh.door("comet", 0, "tcp");
     let before_login = ClientFrame::Ping(Ping {}).encode(Encoding::MessagePack);
-    for garbage in [
-        vec![0xff; 4096],
-        vec![0; 16],
-        [&u32::MAX.to_be_bytes()[..], b"x"].concat(),
-        [&5000u32.to_be_bytes()[..], &[0x91; 5000]].concat(),
-        [&(before_login.len() as u32).to_be_bytes()[..], &before_login].concat(),
+    for (garbage, field, words) in [
+        (vec![0xff; 4096], "length", "limit is 4096"),
+        (vec![0; 16], "length", "no bytes"),
+        ([&u32::MAX.to_be_bytes()[..], b"x"].concat(), "length", "limit is 4096"),
+        ([&5000u32.to_be_bytes()[..], &[0x91; 5000]].concat(), "length", "limit is 4096"),
+        ([&[0, 0, 0, 4][..], &[0x91; 4]].concat(), "frame", "array of two"),
+        ([&(before_login.len() as u32).to_be_bytes()[..], &before_login].concat(), "code", "must be LOGIN"),
     ] {
         let mut socket = TcpStream::connect(&door).await.expect("connected");
         // The comet may have closed before all was written.
@@ -283,9 +335,12 @@ async fn tcp_garbage_ends_its_own_connection_alone() {
         let mut answer = Vec::new();
         let read = tokio::time::timeout(e2e::PATIENCE, socket.read_to_end(&mut answer)).await;
         let _ = read.unwrap_or_else(|_| panic!("{:?}… left the connection open", &garbage[..8]));
-        if answer.len() > 4 {
-            let frame = ServerFrame::decode(Encoding::MessagePack, &answer[4..]).expect("an ERROR frame");
-            assert!(matches!(frame, ServerFrame::Error(_)), "{frame:?}");
+        assert!(answer.len() > 4, "{:?}… was told nothing", &garbage[..8]);
+        match ServerFrame::decode(Encoding::MessagePack, &answer[4..]).expect("an ERROR frame") {
+            ServerFrame::Error(error) => {
+                assert!(error.field.as_deref() == Some(field) && error.message.contains(words), "{field}: {error:?}");
+            }
+            other => panic!("{field}: {other:?}"),
         }
     }
     backend.start_call("group", "friends", "standup").await;

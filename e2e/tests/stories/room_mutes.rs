@@ -1,13 +1,9 @@
 //! A mute everywhere: it holds at every door, and whoever a mute in one room would be told to is told of it.
 
-use std::time::Duration;
-
-use e2e::{Mesh, Shape, Viewer, gift_key};
+use e2e::{Mesh, PATIENCE, Shape, Viewer, gift_key};
 use pushmesh_protocol::frame::{RoomItem, item};
 use pushmesh_testkit::wait_for;
 use serde_json::json;
-
-const A_SECOND: Duration = Duration::from_secs(1);
 
 fn mute(item: &RoomItem) -> item::Mute {
     item::read(&item.data).expect("a mute's data")
@@ -45,7 +41,7 @@ async fn a_mute_everywhere_is_seen_where_he_is_and_holds_wherever_he_goes() {
     let gift = json!({ "key": gift_key(), "gift": "rose", "value": 1, "note": "you fools" });
     for door in doors.iter().map(|door| door.with_token(&troll)) {
         for room in ["stage", "side", "back", "far"] {
-            let said = wait_for("the mute to hold", A_SECOND, async || {
+            let said = wait_for("the mute to hold", PATIENCE, async || {
                 let said = door.post(&format!("/v1/rooms/{room}/messages"), &line).await;
                 if said.status == 403 { Ok(said) } else { Err(format!("{said:?}")) }
             })
@@ -65,7 +61,7 @@ async fn a_mute_everywhere_is_seen_where_he_is_and_holds_wherever_he_goes() {
     }
     host.expect_items("stage", item::MUTE, 2).await;
     for door in doors.iter().map(|door| door.with_token(&troll)) {
-        wait_for("the mute to end", A_SECOND, async || {
+        wait_for("the mute to end", PATIENCE, async || {
             let said = door.post("/v1/rooms/stage/messages", &json!({ "type": "chat", "data": "sorry" })).await;
             if said.status.is_success() { Ok(()) } else { Err(format!("{said:?}")) }
         })

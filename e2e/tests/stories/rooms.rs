@@ -1,8 +1,9 @@
 //! Live rooms: what is sent is seen by everybody in the room, in order, once.
 
-use std::time::Duration;
+use std::cell::Cell;
 
-use e2e::{Mesh, PATIENCE, Shape, Viewer, gift_key};
+use e2e::{Mesh, PATIENCE, Shape, Stranger, Viewer, gift_key};
+use futures_util::future::join_all;
 use pushmesh_protocol::frame::{LeftReason, item};
 use pushmesh_testkit::wait_for;
 use serde_json::json;
@@ -53,7 +54,9 @@ async fn gifts_chat_and_likes_reach_everybody_in_the_room_and_nobody_else() {
     let room = doors[1].room("stage").await;
     assert_eq!((&room["gifts_total"], &room["likes_total"]), (&json!(390), &json!(10)), "{room}");
     elsewhere.read();
-    assert!(elsewhere.items.is_empty(), "{:?}", elsewhere.items);
+    // How many are there is told in every room.
+    let of_others = elsewhere.items.values().flatten().filter(|seen| seen.kind.as_str() != item::PRESENCE).count();
+    assert!(!elsewhere.items.contains_key("stage") && of_others == 0, "{:?}", elsewhere.items);
     let late = here[0].join("stage").await;
     assert_eq!(late.top.iter().map(|place| place.total).collect::<Vec<_>>(), [200, 190]);
     mesh.stop().await;
@@ -93,7 +96,7 @@ async fn a_banned_room_refuses_sends_and_all_are_told() {
     assert!(said.status.is_success(), "{said:?}");
     let told = ann.expect_items("stage", item::STATE, 1).await;
     assert_eq!(told[0].data.0.as_ref(), br#"{"open":true,"playable":true,"banned":true}"#);
-    wait_for("the other api to refuse", Duration::from_secs(1), async || {
+    wait_for("the other api to refuse", PATIENCE, async || {
         let said = doors[1].try_chat("stage", "eve", "hello").await;
         if said.status == 403 { Ok(()) } else { Err(format!("{said:?}")) }
     })
@@ -102,7 +105,7 @@ async fn a_banned_room_refuses_sends_and_all_are_told() {
     assert_eq!((refused.status.as_u16(), &refused.body["error"]), (403, &json!("room_banned")), "{refused:?}");
     let open = doors[1].put("/v1/rooms/stage/state", &json!({ "banned": false })).await;
     assert!(open.status.is_success());
-    wait_for("the room to be free again", Duration::from_secs(1), async || {
+    wait_for("the room to be free again", PATIENCE, async || {
         let said = doors[0].try_chat("stage", "eve", "hello again").await;
         if said.status.is_success() { Ok(()) } else { Err(format!("{said:?}")) }
     })
@@ -128,7 +131,7 @@ async fn a_host_mutes_and_kicks_and_a_mute_holds_at_every_door() {
     })
     .await;
     let troll_door = doors[0].with_token(&mesh.client_token("troll", None));
-    wait_for("the mute to hold", Duration::from_secs(1), async || {
+    wait_for("the mute to hold", PATIENCE, async || {
         let body = json!({ "type": "chat", "data": "spam" });
         let said = troll_door.post("/v1/rooms/stage/messages", &body).await;
         if said.status == 403 && said.body["error"] == json!("muted") { Ok(()) } else { Err(format!("{said:?}")) }
@@ -163,12 +166,18 @@ async fn a_big_room_is_cut_and_merged_while_it_goes_on() {
         viewer.join("stage").await;
         crowd.push(viewer);
     }
-    let mut number = 0;
-    while door.room("stage").await["parts"].as_u64() < Some(2) {
-        assert!(number < 2000, "the room is not cut");
-        door.chat("stage", &format!("s{}", number % 16), &format!("line {number}")).await;
-        number += 1;
-    }
+    let said = Cell::new(0);
+    wait_for("the room to be cut", PATIENCE, async || {
+        let parts = door.room("stage").await["parts"].as_u64();
+        if parts >= Some(2) {
+            return Ok(());
+        }
+        door.chat("stage", &format!("s{}", said.get() % 16), &format!("line {}", said.get())).await;
+        said.set(said.get() + 1);
+        Err(format!("{parts:?} parts"))
+    })
+    .await;
+    let mut number = said.get();
     for _ in 0..32 {
         door.chat("stage", &format!("s{}", number % 16), &format!("line {number}")).await;
         number += 1;
@@ -209,28 +218,58 @@ async fn a_big_room_is_cut_and_merged_while_it_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_team_reads_with_a_consumer_of_its_own() {
+async fn other_teams_read_with_consumers_of_their_own_and_harm_nobody() {
     use pushmesh_bus::FollowEvent;
     use pushmesh_protocol::name::{Filter, Stream};
-    let mesh = Mesh::start(Shape::rooms()).await;
+    const LINES: usize = 2000;
+    const GIFTS: usize = 100;
+    // So loud a room would be cut, and she hear only a part of it.
+    let mesh = Mesh::start(Shape::rooms().set("room-fanout", "service.parts.max=1")).await;
     let mut ann = Viewer::enter(&mesh, "ann", 0).await;
     ann.join("stage").await;
-    let filter: Filter = Filter::room_high();
+    let filter = Filter::room_high();
+    // One that never acknowledges, and is given everything again and again.
+    let stranger = Stranger::read(&mesh.broker.url(), Stream::ROOM_HIGH.as_str(), filter.as_str()).await;
+    // And one that reads as we do.
     let mut reader = mesh.bus().follow_stream(&Stream::ROOM_HIGH, filter, 0).await.expect("ROOM_HIGH is there");
-    let door = mesh.front(0);
-    for number in 0..10 {
-        assert!(door.gift("stage", &gift_key(), "gil", 1).await.status.is_success());
-        door.chat("stage", &format!("s{number}"), "hello").await;
+    let doors = [mesh.front(0), mesh.front(1)];
+    let mut keys = Vec::new();
+    for first in (0..LINES).step_by(LINES / GIFTS) {
+        let talk = (first..first + LINES / GIFTS).map(|number| {
+            let door = &doors[number % 2];
+            async move { door.chat("stage", &format!("s{number}"), "hello").await }
+        });
+        let key = gift_key();
+        let gift = doors[0].gift("stage", &key, "gil", 3);
+        let (_, given) = tokio::join!(join_all(talk), gift);
+        assert!(given.status.is_success(), "{given:?}");
+        keys.push(key);
     }
-    ann.expect_items("stage", item::GIFT, 10).await;
-    ann.expect_items("stage", item::CHAT, 10).await;
+    ann.expect_items("stage", item::GIFT, GIFTS).await;
+    ann.expect_items("stage", item::CHAT, LINES).await;
+    assert_eq!(ann.gifts("stage"), keys, "every gift once, in order");
+    ann.assert_in_order();
+    assert!(ann.gaps.is_empty(), "{:?}", ann.gaps);
+    wait_for("the ledger", PATIENCE, async || {
+        let room = doors[1].room("stage").await;
+        if room["gifts_total"] == json!(3 * GIFTS) { Ok(()) } else { Err(room.to_string()) }
+    })
+    .await;
     let (mut gifts, mut lines) = (0, 0);
-    while gifts < 10 || lines < 10 {
+    while gifts < GIFTS || lines < LINES {
         let event = tokio::time::timeout(PATIENCE, reader.next()).await.expect("all is there").expect("connected");
         if let FollowEvent::Message(message) = event {
             gifts += usize::from(message.subject.contains(".gift."));
             lines += usize::from(message.subject.contains(".chat."));
         }
     }
+    wait_for("the strangers to have everything, some of it again", PATIENCE, async || {
+        let [gifts, lines] = [".gift.", ".chat."].map(|of| stranger.seen(of));
+        let is_all = gifts.0 == GIFTS && lines.0 == LINES && lines.1 > LINES;
+        if is_all { Ok(()) } else { Err(format!("{gifts:?} {lines:?}")) }
+    })
+    .await;
+    // With the marker of each gift's key.
+    assert_eq!(stranger.unacknowledged().await, (LINES + 2 * GIFTS) as u64);
     mesh.stop().await;
 }

@@ -3,7 +3,6 @@
 use e2e::{Backend, Mesh, PATIENCE, Person, Shape};
 use pushmesh_client::Event;
 use pushmesh_proto::v1::PushPolicy;
-use pushmesh_protocol::{PushId, frame::PushBody};
 use pushmesh_testkit::wait_for;
 
 const KIND: &str = "group-push";
@@ -40,21 +39,6 @@ async fn owner_goes(mesh: &mut Mesh, going: Going) -> Backend {
     mesh.backend()
 }
 
-/// `call@login` for each push shown, in order; `login` is the name of the one whose push it is.
-fn told(person: &Person, logins: &[&str]) -> Vec<String> {
-    let line = |push: &pushmesh_protocol::frame::Push| match &push.body {
-        PushBody::Call(call) => {
-            let of = |login: &&&str| {
-                let (user, login) = (person.name.parse().expect("a user"), login.parse().expect("a login"));
-                PushId::of_call(&call.kind, &call.call_id, &user, &login) == push.id
-            };
-            format!("{}@{}", call.call_id, logins.iter().find(of).unwrap_or(&"another"))
-        }
-        PushBody::Message(message) => String::from_utf8_lossy(&message.data.0).into_owned(),
-    };
-    person.shown.iter().map(line).collect()
-}
-
 /// Whatever was on its way to her has been shown when this has.
 async fn settle(person: &mut Person, backend: &Backend) {
     backend.push(&person.name, "last", "last", PushPolicy::Inbox).await;
@@ -80,7 +64,7 @@ async fn online_again(going: Going) {
     settle(&mut alice, &backend).await;
     let logins = [first.as_str(), "again"];
     let expected = [format!("c1@{first}"), "c1@again".into(), "c2@again".into(), "c3@again".into(), "last".into()];
-    assert_eq!(told(&alice, &logins), expected);
+    assert_eq!(alice.told(&logins), expected);
 
     // Pull and push have the same ids, whatever her connection began with.
     let mut pulled: Vec<_> = alice.client.calls().await.expect("the kind answers").calls.iter().map(|c| c.id).collect();
@@ -93,7 +77,7 @@ async fn online_again(going: Going) {
     assert!(alice.expect_logged_in().await.resumed);
     backend.start_call("group", "friends", "c4").await;
     alice.expect_call("c4").await;
-    assert_eq!(told(&alice, &logins).last().map(String::as_str), Some("c4@again"));
+    assert_eq!(alice.told(&logins).last().map(String::as_str), Some("c4@again"));
     mesh.stop().await;
 }
 
@@ -129,8 +113,8 @@ async fn who_was_reported_offline_stays_so_for_the_next_owner() {
     settle(&mut laptop, &backend).await;
     phone.expect_message("last").await;
     let login = phone.logins[0].login_id.to_string();
-    assert_eq!(told(&phone, &[&login]), [format!("c1@{login}"), "last".into()]);
-    assert_eq!(told(&laptop, &["later"])[1..], ["c1@later", "c2@later", "last"]);
+    assert_eq!(phone.told(&[&login]), [format!("c1@{login}"), "last".into()]);
+    assert_eq!(laptop.told(&["later"])[1..], ["c1@later", "c2@later", "last"]);
     mesh.stop().await;
 }
 

@@ -4,7 +4,20 @@ use std::collections::HashSet;
 
 use e2e::{Mesh, PATIENCE, Person, Shape, record};
 use pushmesh_proto::v1::{LoginEvent, login_ingest_client::LoginIngestClient};
-use pushmesh_testkit::{OtlpStub, wait_for};
+use pushmesh_testkit::{OtlpStub, Span, wait_for};
+
+const KINDS: [&str; 3] = ["group", "discuss", "org"];
+/// A login's way to the acknowledgement of the push it caused.
+const WAY: [&str; 8] = [
+    "report",
+    "publish pm.v1.login.record",
+    "process pm.v1.login.record",
+    "process pm.v1.online",
+    "publish pm.v1.push.order",
+    "process pm.v1.push.order",
+    "process pm.v1.comet.batch",
+    "settle pm.v1.ack.client",
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_trace_from_the_login_report_to_the_clients_ack() {
@@ -26,33 +39,57 @@ async fn one_trace_from_the_login_report_to_the_clients_ack() {
     let mut alice = Person::connect(&mesh, "alice", "phone", 0, |options| options.token = token.into());
     alice.expect_call("standup").await;
 
-    let expected = [
-        "report",
-        "publish pm.v1.login.record",
-        "process pm.v1.login.record",
-        "process pm.v1.online",
-        "publish pm.v1.push.order",
-        "process pm.v1.push.order",
-        "process pm.v1.comet.batch",
-        "settle",
-    ];
     let spans = wait_for("the whole trace", PATIENCE, async || {
         let spans = otlp.trace(trace);
-        let missing = expected.iter().find(|name| !spans.iter().any(|span| span.name.starts_with(*name)));
+        // A parent may be told later than its children: each process tells its own.
+        no_orphans(&spans, root)?;
+        let settled = spans.iter().find(|span| span.name.starts_with(WAY[WAY.len() - 1]));
+        let missing = KINDS.iter().find(|kind| !spans.iter().any(|span| is_asked(span, kind)));
         let names: Vec<_> = spans.iter().map(|span| span.name.clone()).collect();
-        match missing {
-            Some(name) => Err(format!("no span {name} among {names:?}")),
-            None => Ok(spans),
+        match (settled, missing) {
+            (None, _) => Err(format!("it is not settled among {names:?}")),
+            (_, Some(kind)) => Err(format!("{kind} was not asked among {names:?}")),
+            _ => Ok(spans),
         }
     })
     .await;
-    let ids: HashSet<_> = spans.iter().map(|span| span.span_id.clone()).chain([root.to_owned()]).collect();
+    // From the acknowledgement back to the caller, step by step; and each kind was asked by the same step.
+    let settled = spans.iter().find(|span| span.name.starts_with(WAY[WAY.len() - 1])).expect("it was waited for");
+    follow(&spans, settled, &WAY, root);
+    for kind in KINDS {
+        let asked = spans.iter().find(|span| is_asked(span, kind)).expect("it was waited for");
+        follow(&spans, asked, &WAY[..4], root);
+    }
     for span in &spans {
-        assert!(ids.contains(&span.parent_id), "{} is an orphan: {span:?}", span.name);
         for (key, value) in &span.attributes {
             assert!(value.len() <= 256, "{}: attribute {key} has {} bytes", span.name, value.len());
             assert!(!value.contains("eyJ"), "{}: attribute {key} holds a token", span.name);
         }
     }
     mesh.stop().await;
+    // Whoever drained has told the rest: of no trace anything is missing.
+    no_orphans(&otlp.spans(), root).expect("every parent was told");
+}
+
+/// From a span to its parent and so on, to the caller's: their names are those of `way`, from its end.
+fn follow(spans: &[Span], last: &Span, way: &[&str], root: &str) {
+    let mut id = &last.span_id;
+    for name in way.iter().rev() {
+        let span = spans.iter().find(|span| span.span_id == *id).unwrap_or_else(|| panic!("{name} has no span {id}"));
+        assert!(span.name.starts_with(name), "{} stands where {name} is expected: {span:?}", span.name);
+        id = &span.parent_id;
+    }
+    assert_eq!(id, root, "the caller's is the first");
+}
+
+fn is_asked(span: &Span, kind: &str) -> bool {
+    span.name.starts_with("process pm.v1.online") && span.attributes.get("pushmesh.kind").is_some_and(|of| of == kind)
+}
+
+fn no_orphans(spans: &[Span], root: &str) -> Result<(), String> {
+    let ids: HashSet<_> = spans.iter().map(|span| span.span_id.as_str()).chain([root, ""]).collect();
+    match spans.iter().find(|span| !ids.contains(span.parent_id.as_str())) {
+        Some(orphan) => Err(format!("{} is an orphan: {orphan:?}", orphan.name)),
+        None => Ok(()),
+    }
 }

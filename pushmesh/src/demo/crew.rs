@@ -39,6 +39,8 @@ impl<C: Order> Crew<C> {
                 .arg(command)
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
+                // Ctrl-C in a terminal goes to the whole process group: the demo itself ends its children.
+                .process_group(0)
                 .kill_on_drop(true)
                 .spawn()
                 .context("can't start the demo's clients")?;

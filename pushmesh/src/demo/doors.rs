@@ -56,6 +56,10 @@ impl Doors {
         Ok(Self { kinds, push, login: channel(login)?, token })
     }
 
+    pub fn kinds(&self) -> &Kinds {
+        &self.kinds
+    }
+
     /// Opens the report stream; answers come through the channel.
     pub async fn reports(&self) -> anyhow::Result<(Reports, mpsc::Receiver<Answered>)> {
         let (requests, outgoing) = mpsc::channel(REPORTS);

@@ -36,7 +36,10 @@ use self::{
     sabotage::{Sabotage, Saboteur},
     table::{Table, percentile_ms},
 };
-use crate::up;
+use crate::{
+    exit::Failure,
+    up::{self, Signals},
+};
 
 /// Replays real online records against a mesh of its own and checks every push.
 #[derive(Debug, clap::Args)]
@@ -93,9 +96,9 @@ struct RoomsVerdict {
 }
 
 impl Demo {
-    /// Runs the demo; `true` if nothing was lost, duplicated or extra.
+    /// Runs the demo; `true` if nothing was lost, duplicated or extra. A signal ends it in order, without a verdict.
     pub async fn run(self) -> anyhow::Result<bool> {
-        let records = records::read(self.data.as_deref())?;
+        let records = records::read(self.data.as_deref()).map_err(Failure::config)?;
         let kinds = Kinds::default();
         let plan = plan::plan(&records, self.speed, self.seed, &kinds);
         eprintln!(
@@ -107,13 +110,26 @@ impl Demo {
             plan.length.as_secs_f64()
         );
         let folder = tempfile::tempdir().context("can't make a folder for the demo's data")?;
-        let mesh = up::Mesh::start(up::Options::demo(folder.path())).await?;
-        let played = self.play(&mesh, plan, kinds).await;
-        mesh.stop().await?;
+        let mut signals = Signals::new()?;
+        let mesh = tokio::select! {
+            mesh = up::Mesh::start(up::Options::demo(folder.path())) => mesh?,
+            () = signals.next() => return Err(Failure::interrupted().into()),
+        };
+        let played = tokio::select! {
+            played = self.play(&mesh, plan, kinds) => played,
+            () = signals.next() => {
+                eprintln!("interrupted: the mesh ends; once more stops at once");
+                Err(Failure::interrupted().into())
+            }
+        };
+        tokio::select! {
+            stopped = mesh.stop() => stopped?,
+            () = signals.next() => return Err(Failure::interrupted().into()),
+        }
         let (outcome, rooms) = played?;
         let judgement = outcome.oracle.judge(&outcome.shown);
         let calls_right = judgement.lost == 0 && judgement.duplicated == 0 && judgement.extra == 0;
-        let rooms_right = rooms.as_ref().is_none_or(|rooms| rooms.judgement.is_right());
+        let rooms_right = rooms.as_ref().is_none_or(rooms::Outcome::is_right);
         self.print(&outcome, judgement, rooms);
         Ok(calls_right && rooms_right)
     }
@@ -137,7 +153,8 @@ impl Demo {
                 let token =
                     edge.minter.backend("demo", &[Scope::RoomWrite, Scope::RoomRead], Duration::from_secs(24 * 3600));
                 let door = rooms::Door::new(&mesh.door("api", "http")?, token)?;
-                let mut evening = rooms::Evening::new(schedule, door, self.processes.into())?;
+                let saboteur = self.saboteur(mesh).await?;
+                let mut evening = rooms::Evening::new(schedule, door, self.processes.into(), saboteur)?;
                 evening.enter(&edge).await?;
                 eprintln!("{} viewers are in their rooms", evening.members());
                 Some(evening)
@@ -164,18 +181,21 @@ impl Demo {
     ) -> anyhow::Result<Outcome> {
         let scopes = [Scope::LoginWrite, Scope::DirectoryWrite, Scope::CallWrite];
         let token = edge.minter.backend("demo", &scopes, Duration::from_secs(24 * 3600));
-        let push: HashMap<Kind, String> = [&kinds.group, &kinds.discuss, &kinds.org]
+        let push: HashMap<Kind, String> = kinds
+            .all()
             .into_iter()
             .map(|kind| Ok((kind.clone(), mesh.door(&format!("{kind}-push"), "grpc")?)))
             .collect::<anyhow::Result<_>>()?;
         let doors = Doors::new(&mesh.door("login-ingest", "grpc")?, &push, &token, kinds)?;
         let (reports, answers) = doors.reports().await?;
         let (crew, said) = Crew::start("demo-clients", self.processes.into())?;
-        let saboteur = match self.sabotage {
-            None => None,
-            Some(kind) => Some(Saboteur::new(mesh.bus("saboteur").await?, mesh.partitions(), kind)),
-        };
+        let saboteur = self.saboteur(mesh).await?;
         Run::new(edge, doors, crew, reports, saboteur, table).carry_out(plan, answers, said).await
+    }
+
+    async fn saboteur(&self, mesh: &up::Mesh) -> anyhow::Result<Option<Saboteur>> {
+        let Some(kind) = self.sabotage else { return Ok(None) };
+        Ok(Some(Saboteur::new(mesh.bus("saboteur").await?, mesh.partitions(), kind)))
     }
 
     fn print(&self, outcome: &Outcome, judgement: Judgement, rooms: Option<rooms::Outcome>) {

@@ -47,6 +47,8 @@ pub struct Shown {
 /// What the oracle knows of a run.
 #[derive(Debug, Default)]
 pub struct Oracle {
+    /// Every kind of the run: each is counted, even where nothing of it was shown.
+    kinds: Vec<Kind>,
     /// Of each user, in the order they began.
     logins: HashMap<UserId, Vec<Login>>,
     members: BTreeMap<(Kind, Unit), HashMap<UserId, Moment>>,
@@ -56,7 +58,7 @@ pub struct Oracle {
 /// The outcome; a run is right if `lost`, `duplicated` and `extra` are 0.
 #[derive(Debug, Default, Clone, PartialEq, Serialize)]
 pub struct Judgement {
-    /// Shown pushes by kind.
+    /// Shown pushes by kind, of every kind.
     pub pushes: BTreeMap<String, u64>,
     /// Pairs of login and call that had to be shown.
     pub must: u64,
@@ -79,6 +81,10 @@ enum Expected {
 }
 
 impl Oracle {
+    pub fn new(kinds: impl IntoIterator<Item = Kind>) -> Self {
+        Self { kinds: kinds.into_iter().collect(), ..Self::default() }
+    }
+
     pub fn online(&mut self, user: &UserId, id: LoginId, at: Moment) {
         let logins = self.logins.entry(user.clone()).or_default();
         if let Some(before) = logins.last_mut() {
@@ -111,7 +117,8 @@ impl Oracle {
 
     /// Holds what was shown against what had to be.
     pub fn judge(&self, shown: &[Shown]) -> Judgement {
-        let mut judgement = Judgement::default();
+        let pushes = self.kinds.iter().map(|kind| (kind.to_string(), 0)).collect();
+        let mut judgement = Judgement { pushes, ..Judgement::default() };
         let mut seen: HashMap<PushId, u32> = HashMap::new();
         let mut seen_calls: HashSet<(&UserId, &CallId)> = HashSet::new();
         let expected = self.expected();
@@ -299,6 +306,16 @@ mod tests {
         assert_eq!(story.judge(&[story.shown("l1", 10.1), story.shown("l1", 12.0)]), (1, 0, 1, 0));
         let latency = story.oracle.judge(&[story.shown("l1", 10.1)]).latencies;
         assert_eq!(latency, [Duration::from_millis(95)]);
+    }
+
+    #[test]
+    fn a_kind_of_which_nothing_was_shown_is_counted_too() {
+        let kinds = ["group", "discuss", "org"].map(|kind| Kind::new(kind).unwrap());
+        let oracle = Oracle { kinds: kinds.into(), ..story(5.0, 20.0).oracle };
+        let counts = |shown: &[Shown]| serde_json::to_value(oracle.judge(shown).pushes).unwrap();
+        assert_eq!(counts(&[]), serde_json::json!({"group": 0, "discuss": 0, "org": 0}));
+        let shown = story(5.0, 20.0).shown("l1", 10.1);
+        assert_eq!(counts(&[shown]), serde_json::json!({"group": 1, "discuss": 0, "org": 0}));
     }
 
     #[test]

@@ -36,6 +36,12 @@ impl Default for Kinds {
     }
 }
 
+impl Kinds {
+    pub fn all(&self) -> [&Kind; 3] {
+        [&self.group, &self.discuss, &self.org]
+    }
+}
+
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {

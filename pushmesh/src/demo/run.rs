@@ -85,6 +85,7 @@ impl Run {
         saboteur: Option<Saboteur>,
         table: Table,
     ) -> Self {
+        let oracle = Oracle::new(doors.kinds().all().into_iter().cloned());
         Self {
             edge,
             doors,
@@ -93,7 +94,7 @@ impl Run {
             saboteur,
             table,
             begun: clock::now(),
-            outcome: Outcome::default(),
+            outcome: Outcome { oracle, ..Outcome::default() },
             shown: HashSet::new(),
             waiting: HashMap::new(),
             doing: JoinSet::new(),

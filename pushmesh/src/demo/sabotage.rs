@@ -3,12 +3,15 @@
 use anyhow::Context;
 use pushmesh_bus::{Bus, Outgoing};
 use pushmesh_protocol::{
-    CallId, DeviceId, Kind, LoginId, Partitions, PushId, Unit, UserId,
+    CallId, DeviceId, GiftKey, Kind, LoginId, Partitions, PushId, RoomId, Token, Unit, UserId,
     frame::Call,
     message::{AtEnd, Body, Delivery, Policy, PushOrder, Target, Withdrawal},
     name::{MessageId, Subject},
+    room::Gift,
     wire,
 };
+
+use super::rooms::Present;
 
 /// What is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -19,6 +22,8 @@ pub enum Sabotage {
     Dup,
     /// Tells some users of calls that are none of theirs.
     Extra,
+    /// Stores some gifts a second time, past the marker of their key.
+    Gift,
 }
 
 /// One in so many is broken.
@@ -48,7 +53,7 @@ impl Saboteur {
             return Ok(());
         }
         match self.kind {
-            Sabotage::Dup => Ok(()),
+            Sabotage::Dup | Sabotage::Gift => Ok(()),
             Sabotage::Extra => {
                 let call = CallId::new(&format!("nobodys-{}", self.count)).expect("a token");
                 self.deliver(user, Kind::new("group").expect("a token"), call).await
@@ -83,13 +88,41 @@ impl Saboteur {
         Ok(())
     }
 
+    /// After a gift was answered.
+    pub async fn after_given(&mut self, room: &RoomId, present: &Present) -> anyhow::Result<()> {
+        if self.kind != Sabotage::Gift || !self.strikes() {
+            return Ok(());
+        }
+        let gift = Gift {
+            key: GiftKey::new(&present.key).context("a gift's key")?,
+            room: room.clone(),
+            from: present.from.clone(),
+            to: None,
+            gift: Token::new(present.gift).expect("a token"),
+            count: present.count,
+            value: present.value,
+            note: Some(present.note.clone()),
+            at: super::wall_millis(),
+            trace: None,
+        };
+        let id = Token::new(&format!("sabotage-{}", self.count)).expect("a token");
+        let message = Outgoing {
+            subject: Subject::gift(self.partitions.of_room(room), room),
+            payload: wire::encode(&gift).into(),
+            id: MessageId::room(room, Some(&present.from), &id),
+            trace: None,
+        };
+        self.bus.store(message).await.context("the saboteur can't reach the bus")?;
+        Ok(())
+    }
+
     fn strikes(&mut self) -> bool {
         self.count += 1;
         self.count.is_multiple_of(EVERY)
     }
 
     async fn deliver(&self, user: &UserId, kind: Kind, call_id: CallId) -> anyhow::Result<()> {
-        let sender = pushmesh_protocol::Token::new("sabotage").expect("a token");
+        let sender = Token::new("sabotage").expect("a token");
         let id = PushId::of_message(&sender, &self.count.to_string(), user);
         let call = Call { kind, call_id, unit: Unit::from(sender), started_at: 0, data: None };
         let order = PushOrder::Deliver(Delivery {

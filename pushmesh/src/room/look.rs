@@ -52,16 +52,22 @@ impl Info {
         let door = self.backend.api()?;
         let info: Value = door.api.get(&format!("/v1/rooms/{}", self.room)).await.map_err(|e| door.refused(e))?;
         let text = format!(
-            "{}: {}; {} present; {} gifts worth {}; {} likes",
+            "{}: {}; {} present in {}; {} gifts worth {}; {} likes",
             self.room,
             keep::in_words(&info["state"]),
             info["present"],
+            in_parts(&info["parts"]),
             info["gifts"],
             info["gifts_total"],
             info["likes_total"]
         );
         Ok(self.backend.place.output().line(text, &info)?)
     }
+}
+
+/// How it is cut: "1 part" is whole.
+fn in_parts(parts: &Value) -> String {
+    format!("{parts} {}", if parts == 1 { "part" } else { "parts" })
 }
 
 impl History {

@@ -4,6 +4,7 @@
 
 mod bench;
 mod command;
+mod demo;
 mod help;
 mod mesh;
 mod offline;

@@ -28,12 +28,16 @@ async fn what_is_typed_wrongly_is_named() {
         (&["up", "--kinds", "group,org,group", "--data", data][..], 2, "group is named twice"),
         (&["provision", "--kinds", "a,a", "--mesh", data], 2, "a is named twice"),
         (&["provision", "--nats-url", "ftp://x", "--mesh", data], 78, "ftp://x"),
+        (&["provision", "--room-high-max-age", "1h", "--mesh", data], 2, "ROOM_HIGH can't keep messages for 3600s"),
+        (&["push", "--data", "x", "--mesh", data], 2, "<USER>"),
+        (&["push", "eve", "--room", "r", "--data", "x", "--mesh", data], 2, "--room"),
         (&["mute", "eve", "--for", "10m", "--mesh", data], 2, "--everywhere"),
         (&["mute", "r", "eve", "--everywhere", "--mesh", data], 2, "all rooms"),
         (&["gift", "r", "rose", "--user", "u", "--key", "k", "--mesh", data], 2, "version 7"),
         (&["room", "say", "r", "hi", "--mesh", data], 2, "--user"),
         (&["keys", "generate", "--file", "/proc/keys.json", "--mesh", data], 78, "/proc/keys.json"),
         (&["up", "--data", "/proc/mesh"], 78, "/proc/mesh"),
+        (&["demo", "--data", "/nonexistent/records"], 78, "/nonexistent/records"),
     ] {
         let done = run(args).await;
         assert_eq!(done.code, code, "{args:?}: {}", done.stderr);

@@ -75,6 +75,11 @@ async fn an_evening(data: &Path) {
     sees(&bob, "gift", key).await;
     assert_eq!(json(data, &["like", "live", "--user", "dave", "--count", "7"]).await[0]["accepted"], 7);
     sees(&alice, "like", "\"total\":7").await;
+    json(data, &["push", "--room", "live", "--data", "we begin at nine", "--id", "n1"]).await;
+    sees(&alice, "push", "we begin at nine").await;
+    sees(&bob, "push", "we begin at nine").await;
+    let told = run(&["room", "info", "live", "--mesh", data.to_str().unwrap()]).await.stdout;
+    assert!(told.contains(" present in 1 part; 1 gifts worth 30; "), "{told}");
     let info = json(data, &["room", "info", "live"]).await.remove(0);
     assert_eq!((&info["gifts"], &info["gifts_total"], &info["likes_total"]), (&1.into(), &30.into(), &7.into()));
     assert_eq!(json(data, &["room", "ranking", "live"]).await[0]["user"], "carol");
@@ -184,5 +189,5 @@ async fn a_room_from_its_first_word_to_its_last() {
     let mut mesh = Mesh::up(&[]).await;
     an_evening(&mesh.data()).await;
     nothing_is_lost_over_reconnects(&mesh).await;
-    mesh.process.expect_drained(Duration::from_secs(20)).await;
+    mesh.process.expect_drained(PATIENCE).await;
 }

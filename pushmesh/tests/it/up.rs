@@ -5,7 +5,6 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     path::Path,
-    time::Duration,
 };
 
 use pushmesh_testkit::wait_for;
@@ -53,6 +52,15 @@ async fn keeps_a_push_for_who_is_away(data: &Path) {
     .await;
     let told = json(data, &["tail", "--user", "carol", "--count", "1", "--wire-json"]).await;
     assert_eq!(told[0]["push"]["body"]["message"]["data"], "your order is on its way");
+    // Said again with the same id it is one push for each.
+    for _ in 0..2 {
+        let many = json(data, &["push", "gina", "hugo", "--data", "both of you", "--id", "both"]).await;
+        assert_eq!((&many[0]["stored"], &many[0]["unknown"]), (&2.into(), &Value::Array(vec![])));
+    }
+    for user in ["gina", "hugo"] {
+        let told = json(data, &["tail", "--user", user, "--count", "1"]).await;
+        assert_eq!(told[0]["push"]["body"]["message"]["data"], "both of you");
+    }
 }
 
 async fn replays_records(mesh: &Mesh, data: &Path) {
@@ -83,9 +91,17 @@ async fn replays_records(mesh: &Mesh, data: &Path) {
 async fn a_mesh_from_its_start_to_its_end() {
     let mut mesh = Mesh::up(&[]).await;
     let data = mesh.data();
-    for service in
-        ["login-ingest", "distributor", "group-push", "discuss-push", "org-push", "ack-retry", "comet", "room-fanout"]
-    {
+    for service in [
+        "login-ingest",
+        "distributor",
+        "group-push",
+        "discuss-push",
+        "org-push",
+        "ack-retry",
+        "api",
+        "comet",
+        "room-fanout",
+    ] {
         let answer = get(mesh.door(service, "admin"), "/readyz");
         assert!(answer.starts_with("HTTP/1.1 200"), "{service}: {answer}");
     }
@@ -101,7 +117,7 @@ async fn a_mesh_from_its_start_to_its_end() {
     keeps_a_push_for_who_is_away(&data).await;
     replays_records(&mesh, &data).await;
 
-    mesh.process.expect_drained(Duration::from_secs(20)).await;
+    mesh.process.expect_drained(PATIENCE).await;
     assert!(!data.join("ready.json").exists());
     let nats = mesh.ready["nats"].as_str().unwrap().trim_start_matches("nats://").to_owned();
     assert!(TcpStream::connect(nats).is_err(), "its nats-server has ended too");
@@ -117,5 +133,5 @@ async fn a_fourth_kind_is_a_name_and_doors_may_be_open_on_loopback() {
     let told = json(&mesh.data(), &["tail", "--user", "alice", "--count", "1"]).await;
     assert_eq!(told[0]["push"]["body"]["call"]["kind"], "squad");
     mesh.process.interrupt();
-    mesh.process.expect_exit(0, Duration::from_secs(20)).await;
+    mesh.process.expect_exit(0, PATIENCE).await;
 }

@@ -15,7 +15,7 @@ use pushmesh_protocol::{
     wire,
 };
 use pushmesh_telemetry::span::{self, Role};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, metadata::MetadataValue};
 
 /// Longest id of a sender, in bytes.
 pub const ID_MAX_BYTES: usize = 128;
@@ -28,6 +28,9 @@ pub const LIFETIME_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Most entries of one list.
 const LIST_MAX: usize = 10_000;
 const LIST_WITHIN: Duration = Duration::from_secs(5);
+/// When to try again what an outage prevented: gRPC's own trailer for it.
+const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
+const RETRY_AFTER_MS: &str = "1000";
 
 pub struct Api {
     pub bus: Bus,
@@ -66,8 +69,8 @@ impl Pushes for Api {
         let user = UserId::new(&request.into_inner().user).map_err(|error| refused("user", error))?;
         let pending = tokio::time::timeout(LIST_WITHIN, self.list(&user))
             .await
-            .map_err(|_| Status::unavailable(format!("the bucket did not answer within {LIST_WITHIN:?}")))?
-            .map_err(|error| Status::unavailable(error.to_string()))?;
+            .map_err(|_| unavailable(format_args!("the bucket did not answer within {LIST_WITHIN:?}")))?
+            .map_err(unavailable)?;
         Ok(Response::new(ListPendingResponse { pending }))
     }
 }
@@ -136,11 +139,18 @@ fn refused(field: &str, reason: impl std::fmt::Display) -> Status {
     Status::invalid_argument(format!("{field} {reason}"))
 }
 
+/// `UNAVAILABLE`, with when to try again.
+fn unavailable(reason: impl std::fmt::Display) -> Status {
+    let mut status = Status::unavailable(reason.to_string());
+    status.metadata_mut().insert(RETRY_PUSHBACK, MetadataValue::from_static(RETRY_AFTER_MS));
+    status
+}
+
 fn unstored(error: &StoreError) -> Status {
     match error {
         // It may have been stored: the same id makes saying it again harmless.
         StoreError::Outage { .. } | StoreError::HoldFull { .. } | StoreError::Full { .. } => {
-            Status::unavailable(format!("{error}; say it again with the same id"))
+            unavailable(format_args!("{error}; say it again with the same id"))
         }
         StoreError::TooLarge { .. } => refused("data", error),
         StoreError::Rejected(_) => Status::internal(error.to_string()),

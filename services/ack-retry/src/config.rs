@@ -117,4 +117,8 @@ impl ServiceConfig for Config {
         }
         Ok(())
     }
+
+    fn doors(&self) -> Vec<(&'static str, &DoorConfig)> {
+        vec![("door", &self.door)]
+    }
 }

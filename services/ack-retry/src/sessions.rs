@@ -7,11 +7,12 @@
 use std::collections::HashMap;
 
 use pushmesh_protocol::{
-    ConnId, DeviceId, Instance, LoginId, UserId,
+    ConnId, DeviceId, Instance, UserId,
     message::{Epoch, Millis, Session},
 };
 
 use crate::{
+    logins::Ended,
     slab::{Id, Slab},
     wheel::TimerId,
 };
@@ -218,12 +219,14 @@ impl Sessions {
         of_device.map(|(id, _)| id).filter(|id| *id != newest).collect()
     }
 
-    /// Whether the end of this absent session ends its login: no live session of the device, nor a later one of the same login.
-    pub fn ends_login(&self, id: Id) -> bool {
+    /// Whether the end of this absent session ends the login that it is in: no live session of the device, nor a later one
+    /// in the same login.
+    pub fn ends_login(&self, id: Id, ended: &Ended) -> bool {
         let Some(ending) = self.all.get(id) else { return false };
+        let login = ended.current(&ending.session.login_id);
         !self.of_user(&ending.user).any(|(other, known)| {
             let same_device = known.session.device == ending.session.device;
-            let goes_on = same_login(known, &ending.session.login_id) && known.age() > ending.age();
+            let goes_on = ended.current(&known.session.login_id) == login && known.age() > ending.age();
             other != id && same_device && !known.kicked && (known.live || goes_on)
         })
     }
@@ -236,10 +239,6 @@ impl Sessions {
     fn live(&self, user: &UserId) -> impl Iterator<Item = (Id, &Known)> {
         self.of_user(user).filter(|(_, known)| known.live)
     }
-}
-
-fn same_login(known: &Known, login: &LoginId) -> bool {
-    known.session.login_id == *login
 }
 
 fn refresh(id: Id, known: &mut Known, comets: &HashMap<Instance, Epoch>, now: Millis) -> Option<Change> {
@@ -265,6 +264,8 @@ fn refresh(id: Id, known: &mut Known, comets: &HashMap<Instance, Epoch>, now: Mi
 
 #[cfg(test)]
 mod tests {
+    use pushmesh_protocol::LoginId;
+
     use super::*;
 
     fn session(device: &str, comet: &str, epoch: Epoch, since: Millis) -> Session {
@@ -329,8 +330,8 @@ mod tests {
         let (mut all, alice, _) = book();
         all.put(alice.clone(), conn("a"), Session { left: Some(15), ..session("phone", "c1", 7, 10) }, 1, 15);
         let id = all.find(&alice, &conn("a")).unwrap();
-        assert!(all.ends_login(id));
+        assert!(all.ends_login(id, &Ended::default()));
         all.put(alice.clone(), conn("b"), Session { left: Some(30), ..session("phone", "c1", 7, 20) }, 2, 30);
-        assert!(!all.ends_login(id), "the later connection of the same login is not over yet");
+        assert!(!all.ends_login(id, &Ended::default()), "the later connection of the same login is not over yet");
     }
 }

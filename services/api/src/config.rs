@@ -90,6 +90,10 @@ impl ServiceConfig for Config {
         self.limits.validate()?;
         self.types.validate()
     }
+
+    fn doors(&self) -> Vec<(&'static str, &DoorConfig)> {
+        vec![("door", &self.door)]
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! [`HistoryChain`]: which of a room's orders is read. Pure.
+//! [`HistoryChain`]: which of a room's orders is read, and [`Said`]: what it holds. Pure.
 
 use bytes::Bytes;
 use pushmesh_protocol::{
@@ -6,7 +6,7 @@ use pushmesh_protocol::{
     content::Content,
     name::{Stream, Subject},
     partition::Partition,
-    room::{Gift, RoomEvent, RoomMessage},
+    room::{Gift, RoomEvent, RoomHappening, RoomMessage},
     wire::{self, WireError},
 };
 
@@ -28,12 +28,48 @@ impl HistoryChain {
         }
     }
 
-    /// A message of its subject, as clients are told it.
-    pub fn read(self, payload: &Bytes) -> Result<Content, WireError> {
+    /// A message of its subject.
+    pub fn read(self, payload: &Bytes) -> Result<Said, WireError> {
         Ok(match self {
-            Self::Gifts => (&wire::decode::<Gift>(payload)?).into(),
-            Self::High => (&wire::decode::<RoomMessage>(payload)?).into(),
-            Self::Normal => (&wire::decode::<RoomEvent>(payload)?).into(),
+            Self::Gifts => Said::Gift(wire::decode(payload)?),
+            Self::High => Said::Chat(wire::decode(payload)?),
+            Self::Normal => Said::Event(wire::decode(payload)?),
         })
+    }
+}
+
+/// What a stream holds.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Said {
+    Gift(Gift),
+    Chat(RoomMessage),
+    Event(RoomEvent),
+}
+
+impl Said {
+    /// Whether its room's owner may have told it otherwise than it lies here: somebody's own words, who may have been muted.
+    pub fn may_be_hidden(&self) -> bool {
+        match self {
+            Self::Gift(gift) => gift.note.is_some(),
+            Self::Chat(message) => message.from.is_some(),
+            Self::Event(event) => event.by.is_some() && matches!(event.what, RoomHappening::Message { .. }),
+        }
+    }
+
+    /// As it is told of somebody who was muted: the gift stays, his words don't.
+    pub fn hidden(self) -> Option<Self> {
+        match self {
+            Self::Gift(gift) => Some(Self::Gift(Gift { note: None, ..gift })),
+            Self::Chat(_) | Self::Event(_) => None,
+        }
+    }
+
+    /// As clients are told it.
+    pub fn content(&self) -> Content {
+        match self {
+            Self::Gift(gift) => gift.into(),
+            Self::Chat(message) => message.into(),
+            Self::Event(event) => event.into(),
+        }
     }
 }

@@ -27,7 +27,10 @@ use crate::{
 };
 
 /// Most bytes of a body that names users: a thousand names of 64, and a push's data in any writing.
-const LARGE_BODY_BYTES: usize = 256 * 1024;
+pub const LARGE_BODY_BYTES: usize = 256 * 1024;
+pub const LARGE_BODY_LIMIT: &str = "large_body_bytes";
+/// Of all other bodies: how many is configured.
+pub const BODY_LIMIT: &str = "body_max_bytes";
 
 /// One method of one path.
 pub struct Route {
@@ -143,7 +146,7 @@ impl<T: DeserializeOwned> FromRequest<Shared> for Json<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, api: &Shared) -> Result<Self, Refusal> {
-        json(request, api, "body_max_bytes", api.config.limits.body_max_bytes).await.map(Self)
+        json(request, api, BODY_LIMIT, api.config.limits.body_max_bytes).await.map(Self)
     }
 }
 
@@ -154,7 +157,7 @@ impl<T: DeserializeOwned> FromRequest<Shared> for LargeJson<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, api: &Shared) -> Result<Self, Refusal> {
-        json(request, api, "large_body_bytes", LARGE_BODY_BYTES).await.map(Self)
+        json(request, api, LARGE_BODY_LIMIT, LARGE_BODY_BYTES).await.map(Self)
     }
 }
 

@@ -38,7 +38,7 @@ impl Mute {
     pub async fn begin(&self, api: &Api, call: &Call, period: Duration) -> Result<Millis, Refusal> {
         let until = call.now + period.as_millis() as Millis;
         let record = MuteRecord { until, by: call.caller.user().cloned(), at: call.now };
-        let written = api.mutes.put_for(&self.key(), wire::encode(&record).into(), period).await;
+        let written = api.mutes.patient().put_for(&self.key(), wire::encode(&record).into(), period).await;
         let revision = written.map_err(|error| Refusal::unkept(&error, api.config.retry_after))?;
         api.standing.wrote(Fact::Mute { room: self.room.clone(), user: self.user.clone(), until }, revision);
         self.tell(api, call, until).await?;
@@ -46,7 +46,8 @@ impl Mute {
     }
 
     pub async fn end(&self, api: &Api, call: &Call) -> Result<(), Refusal> {
-        api.mutes.purge(&self.key()).await.map_err(|error| Refusal::unkept(&error, api.config.retry_after))?;
+        let ended = api.mutes.patient().purge(&self.key()).await;
+        ended.map_err(|error| Refusal::unkept(&error, api.config.retry_after))?;
         self.tell(api, call, 0).await
     }
 

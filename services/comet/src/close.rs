@@ -25,7 +25,10 @@ pub enum CloseReason {
     HandshakeTimeout,
     BadHandshake,
     LoginTimeout,
+    /// The first frame was something else than LOGIN.
     NotLoggedIn,
+    /// It was a LOGIN, and this field of it is wrong.
+    BadLogin(String),
     LoginRefused,
     Unavailable,
     Full,
@@ -56,6 +59,7 @@ impl CloseReason {
             Self::BadHandshake => "bad_handshake",
             Self::LoginTimeout => "login_timeout",
             Self::NotLoggedIn => "not_logged_in",
+            Self::BadLogin(_) => "bad_login",
             Self::LoginRefused => "login_refused",
             Self::Unavailable => "unavailable",
             Self::Full => "full",
@@ -82,7 +86,7 @@ impl CloseReason {
             Self::NoProxyHeader | Self::HandshakeTimeout | Self::BadHandshake => 1002,
             Self::LoginTimeout => 4008,
             Self::NotLoggedIn => 4009,
-            Self::LoginRefused => 4010,
+            Self::BadLogin(_) | Self::LoginRefused => 4010,
             Self::Unavailable | Self::Full | Self::Penalty => 1013,
         }
     }
@@ -105,6 +109,7 @@ impl CloseReason {
             Self::BadHandshake => "bad handshake".into(),
             Self::LoginTimeout => "no LOGIN within limits.login_within".into(),
             Self::NotLoggedIn => "the first frame must be LOGIN".into(),
+            Self::BadLogin(field) => format!("login refused: {field} is malformed"),
             Self::LoginRefused => "login refused".into(),
             Self::Unavailable => "unavailable: try again".into(),
             Self::Full => "full: try again".into(),

@@ -252,8 +252,11 @@ pub struct RoomsConfig {
     pub join_within: Duration,
     /// Rooms that are listened to, each a subscription; a JOIN of one more is answered ERROR unavailable. Default 50,000.
     pub at_most: u32,
-    /// JOINs that are asked at once; more wait. Default 512.
+    /// Asks of rooms' owners at once, each for up to 512 JOINs from one position in a room; more wait. Default 512.
     pub joins_at_once: u32,
+    /// Batches of frames of class high that wait for one shard; of class normal half as many, of class low a quarter. What comes
+    /// beyond is dropped, and the rooms' members are told of a gap. Default 16,384.
+    pub queue: u32,
     /// How long after its last member has gone a room is listened to. Default 5s.
     #[serde(with = "pushmesh_config::duration")]
     #[schemars(with = "pushmesh_config::DurationText")]
@@ -273,6 +276,7 @@ impl Default for RoomsConfig {
             join_within: Duration::from_secs(5),
             at_most: 50_000,
             joins_at_once: 512,
+            queue: 16_384,
             linger: Duration::from_secs(5),
             low_for: Duration::from_secs(5),
             names_up_to: 0,
@@ -313,6 +317,7 @@ impl ServiceConfig for Config {
             ("socket.accept_queue", u32::from(self.socket.accept_queue)),
             ("rooms.at_most", self.rooms.at_most),
             ("rooms.joins_at_once", self.rooms.joins_at_once),
+            ("rooms.queue", self.rooms.queue),
         ] {
             check(field, value > 0, "must be 1 or more")?;
         }

@@ -156,3 +156,7 @@ pub fn question(kind: &'static str, outcome: &'static str) {
 pub fn join(outcome: &'static str) {
     counter_with(&names::ROOM_JOINS, &[("outcome", outcome)]).increment(1);
 }
+
+pub fn room_ask(outcome: &'static str) {
+    counter_with(&names::ROOM_ASKS, &[("outcome", outcome)]).increment(1);
+}

@@ -13,10 +13,7 @@ use pushmesh_protocol::{
     Token,
     name::{Bucket, Filter, Subject},
 };
-use tokio::{
-    sync::{Semaphore, watch},
-    task::JoinHandle,
-};
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -32,7 +29,7 @@ use crate::{
         question::Answerer,
         report::Reporter,
         reput::Reput,
-        rooms::{Rooms, join::Joiner, table::Table},
+        rooms::{Rooms, join::Joiner, lobby::Lobby, table::Table},
         session::{self, SessionWriter},
         status::{self, StatusTeller, Statuses},
         whereabouts::Whereabouts,
@@ -77,7 +74,7 @@ impl pushmesh_boot::Service for Service {
         let (heard, others) = watch::channel(Statuses::new());
         let door = Door::among(DoorLimits::from(limits), Elsewhere::new(&ctx.membership, others));
         let (outlets, intake) = outlet::outlets(limits.connections as usize, limits.before_login as usize);
-        let (shards, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| command::queues()).unzip();
+        let (shards, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| command::queues(config.rooms.queue)).unzip();
 
         let (reporter, reporting) = Reporter::new(ctx.bus.clone(), config.report_within);
         let writer = SessionWriter { sessions: sessions.clone(), instance: ctx.instance.clone() };
@@ -124,8 +121,6 @@ impl pushmesh_boot::Service for Service {
             owners: Token::new("room-fanout").expect("it is made of token characters"),
             fence: fence.clone(),
             shards: shards.clone(),
-            within: config.rooms.join_within,
-            places: Semaphore::new(config.rooms.joins_at_once as usize),
             jitter: limits.retry_jitter,
             dice: Mutex::new(Dice::default()),
         });
@@ -135,6 +130,9 @@ impl pushmesh_boot::Service for Service {
             membership: ctx.membership.clone(),
             table: Table::new(ctx.mesh.partitions, fence, shards.clone(), &config.rooms),
             joiner,
+            lobby: Lobby::new(config.rooms.joins_at_once as usize),
+            join_within: config.rooms.join_within,
+            dice: Dice::default(),
             count: room_count.clone(),
         };
         let acking = acks::run(ctx.bus.clone(), ctx.instance.clone(), ctx.membership.clone(), intake.acks);

@@ -50,4 +50,8 @@ impl ServiceConfig for Config {
         }
         self.engine.validate().map_err(|error| error.within("engine"))
     }
+
+    fn doors(&self) -> Vec<(&'static str, &DoorConfig)> {
+        vec![("door", &self.door)]
+    }
 }

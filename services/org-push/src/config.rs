@@ -32,4 +32,8 @@ impl ServiceConfig for Config {
     fn validate(&self) -> Result<(), FieldError> {
         self.engine.validate().map_err(|error| error.within("engine"))
     }
+
+    fn doors(&self) -> Vec<(&'static str, &DoorConfig)> {
+        vec![("door", &self.door)]
+    }
 }

@@ -7,7 +7,7 @@ use pushmesh_protocol::{
     frame::RoomPosition,
     room::{Gift, JoinAsk, LikesTotal, RoomCount, RoomMessage, RoomPresence},
 };
-use room_fanout::room::{Asked, Effect, Event, Limits, Owner, PartLimits, Rooms};
+use room_fanout::room::{Asked, Effect, Event, Limits, Owner, PartLimits, Rooms, Sources};
 
 const MESSAGES: usize = 500_000;
 const USERS: usize = 10_000;
@@ -172,7 +172,7 @@ fn joins() {
     for user in users.iter().take(RETURNING) {
         let resume = Some(RoomPosition { epoch: 1, gifts: 0, high: 300, normal: 0 });
         let ask = JoinAsk { room: room(0), user: user.clone(), resume, trace: None };
-        assert!(matches!(bench.rooms.join(&ask, bench.now), Asked::Answer(_)));
+        assert!(matches!(bench.rooms.join(&ask, Sources::Memory, bench.now), Asked::Answer(_)));
     }
     bench.applied = RETURNING;
     bench.told("who comes back and missed 100", begun);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pushmesh_boot::{FieldError, ServiceConfig};
+use pushmesh_protocol::topology::{ROOM_HIGH_AGE, ROOM_NORMAL_AGE};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,11 @@ pub struct Config {
     #[serde(with = "pushmesh_config::duration")]
     #[schemars(with = "pushmesh_config::DurationText")]
     pub ranking_every: Duration,
+    /// How long a stored ranking stays in ROOM_NORMAL: 1 s to 1 d, in whole seconds. Default "1m". What a busy room has given
+    /// by the second must not drive mutes and roles out of the stream, which are kept for a day.
+    #[serde(with = "pushmesh_config::duration")]
+    #[schemars(with = "pushmesh_config::DurationText")]
+    pub rankings_kept: Duration,
     /// How often changes of how many are in a room are told: 100 ms to 1 h. Default "2s".
     #[serde(with = "pushmesh_config::duration")]
     #[schemars(with = "pushmesh_config::DurationText")]
@@ -56,6 +62,17 @@ pub struct Config {
     #[serde(with = "pushmesh_config::duration")]
     #[schemars(with = "pushmesh_config::DurationText")]
     pub idle_after: Duration,
+    /// What is stored of a room, its givers' totals too, is removed once nothing was said in it for so long: 1 d or more; "0s":
+    /// never. Default "365d". Used again, such a room begins at zero.
+    #[serde(with = "pushmesh_config::duration")]
+    #[schemars(with = "pushmesh_config::DurationText")]
+    pub forget_after: Duration,
+    /// What each chain of a room (gifts, chat, normal) keeps in memory for those who come back, at most 1,024 items: 4 KiB to
+    /// 64 MiB. Default "512KiB", which is more than one who comes back is told. Chat of a room that is cut keeps up to eight
+    /// times as much.
+    #[serde(with = "pushmesh_config::size")]
+    #[schemars(with = "pushmesh_config::SizeText")]
+    pub tail_bytes: usize,
     /// When a room is cut into virtual rooms.
     pub parts: Parts,
     /// How long a hand-over waits for what is on its way: up to 60 s. Default "4s". The next owner replays the rest.
@@ -93,12 +110,15 @@ impl Default for Config {
             low_within: limits.low_within,
             levels: limits.levels,
             ranking_every: limits.ranking_every,
+            rankings_kept: Duration::from_secs(60),
             presence_every: limits.presence_every,
             notices_up_to: limits.notices_up_to,
             heads_every: limits.heads_every,
             heads_for: limits.heads_for,
             write_every: Duration::from_secs(1),
             idle_after: limits.idle_after,
+            forget_after: limits.forget_after.unwrap_or_default(),
+            tail_bytes: limits.tail_bytes,
             parts: Parts::default(),
             handover_max: Duration::from_secs(4),
         }
@@ -131,6 +151,8 @@ impl Config {
             heads_every: self.heads_every,
             heads_for: self.heads_for,
             idle_after: self.idle_after,
+            forget_after: Some(self.forget_after).filter(|after| !after.is_zero()),
+            tail_bytes: self.tail_bytes,
             parts: PartLimits {
                 members: self.parts.members,
                 messages_per_second: self.parts.messages_per_second,
@@ -151,6 +173,7 @@ impl ServiceConfig for Config {
             ("normal_within", self.normal_within, Duration::ZERO, 5 * second),
             ("low_within", self.low_within, Duration::ZERO, 10 * second),
             ("ranking_every", self.ranking_every, ms(100), hour),
+            ("rankings_kept", self.rankings_kept, second, 24 * hour),
             ("presence_every", self.presence_every, ms(100), hour),
             ("heads_every", self.heads_every, ms(100), 60 * second),
             ("heads_for", self.heads_for, Duration::ZERO, hour),
@@ -169,6 +192,13 @@ impl ServiceConfig for Config {
         }
         if self.notices_up_to > 1000 {
             return Err(FieldError::new("notices_up_to", "must be at most 1000 connections"));
+        }
+        // As long as the streams hold something of it, an owner may have to apply that.
+        if !self.forget_after.is_zero() && self.forget_after < ROOM_HIGH_AGE.max(ROOM_NORMAL_AGE) {
+            return Err(FieldError::new("forget_after", "must be at least 1d, or 0s for never"));
+        }
+        if !(4 << 10..=64 << 20).contains(&self.tail_bytes) {
+            return Err(FieldError::new("tail_bytes", "must be 4KiB to 64MiB"));
         }
         let counts = [
             ("parts.members", self.parts.members),
@@ -212,6 +242,8 @@ mod tests {
         };
         assert_eq!(refused(|config| config.high_within = Duration::from_secs(2)), "high_within");
         assert_eq!(refused(|config| config.levels = vec![10, 10]), "levels");
+        assert_eq!(refused(|config| config.forget_after = Duration::from_secs(7_200)), "forget_after");
+        assert_eq!(refused(|config| config.tail_bytes = 1), "tail_bytes");
         assert_eq!(refused(|config| config.parts.max = 48), "parts.max");
         assert_eq!(refused(|config| config.parts.members = 0), "parts.members");
     }

@@ -7,13 +7,13 @@ use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
-use pushmesh_bus::{Bus, Outgoing, Reply, StoreError};
+use pushmesh_bus::{Bus, Outgoing, StoreError};
 use pushmesh_membership::Lease;
 use pushmesh_protocol::{
     Partition, RoomId, Token, UserId,
     message::{DeadLetter, DeadReason, Millis},
     name::{Filter, Key, MessageId, Stream, Subject},
-    room::{JoinAsk, Note, Ranking},
+    room::{Note, Ranking},
     wire,
 };
 
@@ -30,10 +30,8 @@ const STORES_AT_ONCE: usize = 64;
 const STORES_MAX: usize = 1024;
 /// Rankings of one partition on their way; more are dropped.
 const RANKINGS_MAX: usize = 256;
-/// Questions of one partition for which a stream is read at a time.
+/// Rooms of one partition for which the streams are read at a time; of each one reading at most waits.
 const READS_AT_ONCE: usize = 16;
-/// Questions that wait to be read for; more are told to come again.
-pub const READS_MAX: usize = 1024;
 /// Tries of a message that the server refuses though it is there.
 const TRIES: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -50,14 +48,8 @@ pub struct Tools {
     pub lease: Lease,
     pub ledger: Ledger,
     pub metrics: Arc<Metrics>,
-}
-
-/// Somebody who came back, and for whom the streams are read.
-pub struct Returning {
-    pub ask: JoinAsk,
-    pub reply: Reply,
-    /// How often they were read for him already.
-    pub reads: u32,
+    /// How long a stored ranking stays in its stream.
+    pub rankings_kept: Duration,
 }
 
 /// A level-up to be stored.
@@ -86,7 +78,7 @@ pub enum Done {
     Level { room: RoomId, user: UserId, level: u32 },
     Records { writes: Box<Writes>, outcome: Written },
     Checkpoint { outcome: Written },
-    Past { returning: Box<Returning>, read: PastRead },
+    Past { room: RoomId, read: PastRead },
     Aside,
 }
 
@@ -102,7 +94,7 @@ pub struct Effects {
     tools: Arc<Tools>,
     stores: VecDeque<Store>,
     storing: usize,
-    reads: VecDeque<(Returning, PastAsk)>,
+    reads: VecDeque<(RoomId, PastAsk)>,
     reading: usize,
     rankings: usize,
     running: FuturesUnordered<Counted>,
@@ -191,14 +183,10 @@ impl Effects {
         self.run(Kind::Write, async move { Done::Checkpoint { outcome: ledger.write(vec![checkpoint]).await } });
     }
 
-    /// `Err`: too many wait.
-    pub fn read_past(&mut self, returning: Returning, ask: PastAsk) -> Result<(), Box<Returning>> {
-        if self.reads.len() >= READS_MAX {
-            return Err(Box::new(returning));
-        }
-        self.reads.push_back((returning, ask));
+    /// Reads what somebody missed; one reading of a room at a time.
+    pub fn read_past(&mut self, room: RoomId, ask: PastAsk) {
+        self.reads.push_back((room, ask));
         self.start();
-        Ok(())
     }
 
     /// Whether everything is stored; who waits for an answer does not count.
@@ -242,14 +230,14 @@ impl Effects {
             self.run(Kind::Store, async move { tools.store(store).await });
         }
         while self.reading < READS_AT_ONCE {
-            let Some((returning, ask)) = self.reads.pop_front() else { break };
+            let Some((room, ask)) = self.reads.pop_front() else { break };
             self.reading += 1;
             let tools = Arc::clone(&self.tools);
             self.run(Kind::Read, async move {
                 let begun = std::time::Instant::now();
-                let read = history::read(&tools.streams, tools.partition, &returning.ask.room, &ask).await;
+                let read = history::read(&tools.streams, tools.partition, &room, &ask).await;
                 tools.metrics.history_seconds.record(begun.elapsed().as_secs_f64());
-                Done::Past { returning: Box::new(returning), read }
+                Done::Past { room, read }
             });
         }
     }
@@ -320,7 +308,8 @@ impl Tools {
         if !self.lease.held() {
             return;
         }
-        if let Err(error) = self.bus.store(outgoing).await {
+        let stored = self.bus.store_all_for(&Stream::ROOM_NORMAL, vec![outgoing], self.rankings_kept).await;
+        if let Some(Err(error)) = stored.into_iter().next() {
             self.metrics.rankings_dropped.increment(1);
             tracing::warn!(partition = %self.partition, %error, "a ranking was not stored");
         }

@@ -4,12 +4,13 @@
 //! newer one has written, and a newer one that has read too early finds out.
 
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use pushmesh_bus::{Bus, Entry, Kv, KvError};
 use pushmesh_membership::Lease;
 use pushmesh_protocol::{
     RoomId,
     message::Epoch,
-    name::{Bucket, Key, KeyFilter},
+    name::{Bucket, Key, KeyFilter, parse},
 };
 
 use crate::room::lease_of;
@@ -59,6 +60,29 @@ impl Ledger {
         let mut entries = self.rows(room).await?;
         entries.extend(self.kv.get(&Key::room_snapshot(self.lease.partition(), room)).await?);
         Ok(entries)
+    }
+
+    /// All that is stored of a room, at which revisions: its own record first.
+    pub async fn revisions(&self, room: &RoomId) -> Result<Vec<(Key, u64)>, KvError> {
+        let partition = self.lease.partition();
+        let own = Key::room_snapshot(partition, room);
+        let mut all: Vec<_> = self.kv.get(&own).await?.map(|entry| (own, entry.revision)).into_iter().collect();
+        let rows = self.rows(room).await?;
+        let users = rows.iter().filter_map(|entry| Some((parse::ledger_row(&entry.key)?.2, entry.revision)));
+        all.extend(users.map(|(user, revision)| (Key::ledger_row(partition, room, &user), revision)));
+        Ok(all)
+    }
+
+    /// Removes records, each at its revision. [`KvError::WrongRevision`]: somebody else has written one.
+    pub async fn remove(&self, records: &[(Key, u64)]) -> Result<(), KvError> {
+        let removing = records.iter().map(|(key, revision)| async move {
+            match self.kv.delete_expect(key, *revision).await {
+                // By a try whose answer was lost.
+                Err(KvError::WrongRevision) if self.kv.get(key).await?.is_none() => Ok(()),
+                outcome => outcome,
+            }
+        });
+        try_join_all(removing).await.map(drop)
     }
 
     /// Writes records, each at its revision (0: it was never written).

@@ -32,6 +32,7 @@ mod ledger;
 mod lost;
 mod metrics;
 pub mod partition;
+mod readings;
 pub mod room;
 pub mod service;
 pub mod serving;

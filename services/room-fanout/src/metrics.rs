@@ -10,7 +10,7 @@ use pushmesh_protocol::{
 };
 use pushmesh_telemetry::metric;
 
-use crate::room::{Source, Tally};
+use crate::room::{NotRecovered, Source, Tally};
 
 pub struct Metrics {
     applied: [Counter; 4],
@@ -34,7 +34,7 @@ pub struct Metrics {
     recovered: Counter,
     not_recovered: Counter,
     pub not_ready: Counter,
-    pub asks_refused: Counter,
+    not_recovered_by: [Counter; NotRecovered::ALL.len()],
     pub history_seconds: Histogram,
     pub rankings_dropped: Counter,
     pub records_written: Counter,
@@ -48,6 +48,7 @@ pub struct Metrics {
     lives_forgotten: Counter,
     fell_asleep: Counter,
     woken: Counter,
+    forgotten: Counter,
     pub standing_behind: Counter,
     partitions: Gauge,
     awake: Gauge,
@@ -82,7 +83,8 @@ impl Metrics {
             recovered: asks("recovered"),
             not_recovered: asks("not_recovered"),
             not_ready: asks("not_ready"),
-            asks_refused: asks("refused"),
+            not_recovered_by: NotRecovered::ALL
+                .map(|why| metric::counter_with(&name::NOT_RECOVERED, &[("reason", why.name())])),
             history_seconds: metric::histogram(&name::HISTORY_SECONDS),
             rankings_dropped: metric::counter(&name::RANKINGS_DROPPED),
             records_written: metric::counter(&name::RECORDS_WRITTEN),
@@ -96,6 +98,7 @@ impl Metrics {
             lives_forgotten: metric::counter(&name::LIVES_FORGOTTEN),
             fell_asleep: metric::counter(&name::FELL_ASLEEP),
             woken: metric::counter(&name::WOKEN),
+            forgotten: metric::counter(&name::FORGOTTEN),
             standing_behind: metric::counter(&name::STANDING_BEHIND),
             partitions: metric::gauge(&name::PARTITIONS),
             awake: metric::gauge(&name::ROOMS),
@@ -128,6 +131,9 @@ impl Metrics {
 
     /// What the rooms of a partition did since it was taken last.
     pub fn tally(&self, tally: &Tally) {
+        for (counter, count) in self.not_recovered_by.iter().zip(tally.not_recovered) {
+            counter.increment(count);
+        }
         let counts = [tally.gifts, tally.chats, tally.events, tally.notes];
         for (counter, count) in self.applied.iter().zip(counts) {
             counter.increment(count);
@@ -138,12 +144,13 @@ impl Metrics {
             (&self.muted, tally.muted),
             (&self.joins, tally.joins),
             (&self.recovered, tally.recovered),
-            (&self.not_recovered, tally.not_recovered),
+            (&self.not_recovered, tally.not_recovered.iter().sum()),
             (&self.cuts, tally.cuts),
             (&self.merges, tally.merges),
             (&self.lives_forgotten, tally.lives_forgotten),
             (&self.fell_asleep, tally.fell_asleep),
             (&self.woken, tally.woken),
+            (&self.forgotten, tally.forgotten),
         ] {
             counter.increment(count);
         }

@@ -3,7 +3,8 @@
 //! A turn takes up to 32 of what waits, the urgent first; then what is due is told. Nothing that is stored or read is
 //! waited for, but for a sleeping room's own records.
 
-mod asks;
+pub mod asks;
+pub mod forget;
 mod records;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use pushmesh_protocol::{
 };
 use tokio::time::{Duration, Instant};
 
+use self::forget::Forgetting;
 use crate::{
     comets::Comets,
     effects::{Dead, Done, Effects, LevelUp},
@@ -27,6 +29,7 @@ use crate::{
     ledger::Ledger,
     metrics::Holding,
     partition::Work,
+    readings::Readings,
     room::{Asleep, Effect, Event, Rooms, Source},
     sources::{Arrived, Sources},
     standing::{Fact, Known, Told},
@@ -49,6 +52,11 @@ pub struct Serving {
     pub comets: Comets,
     pub effects: Effects,
     pub ledger: Ledger,
+    /// Who came back and waits for what the streams hold.
+    pub readings: Readings<asks::Asking>,
+    /// A room that is over, and of which something is still stored.
+    pub forgetting: Option<Forgetting>,
+    pub next_forget: Instant,
     /// Sources in which nothing of this partition came since: up to where.
     pub reached: [Option<u64>; 5],
     pub next_reached: Instant,
@@ -283,6 +291,7 @@ impl Serving {
 
     /// Everything else waits for it: the order of what comes is kept.
     async fn wake_room(&mut self, room: &RoomId) -> Result<(), End> {
+        self.forget_rest(room).await?;
         loop {
             let loaded = tokio::select! {
                 biased;

@@ -10,7 +10,7 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use pushmesh_protocol::{DeviceId, Token, UserId};
+use pushmesh_protocol::{DeviceId, Token, UserId, message::Millis};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -26,6 +26,8 @@ pub struct Minter {
     key: EncodingKey,
     kid: Option<String>,
     config: Config,
+    /// `None`: the clock's.
+    now: Option<Millis>,
 }
 
 impl Minter {
@@ -37,18 +39,25 @@ impl Minter {
             .find(|jwk| jwk.kty == "oct")
             .ok_or_else(|| wrong("it has no key of type oct to sign with"))?;
         let secret = URL_SAFE_NO_PAD.decode(jwk.k.unwrap_or_default()).map_err(|_| wrong("its k is not base64url"))?;
-        Ok(Self { key: EncodingKey::from_secret(&secret), kid: jwk.kid, config: Config::default() })
+        Ok(Self { key: EncodingKey::from_secret(&secret), kid: jwk.kid, config: Config::default(), now: None })
     }
 
     /// With a secret of at least 32 bytes, no `kid`, and the names of [`Config::default`].
     pub fn hs256(secret: &[u8]) -> Self {
-        Self { key: EncodingKey::from_secret(secret), kid: None, config: Config::default() }
+        Self { key: EncodingKey::from_secret(secret), kid: None, config: Config::default(), now: None }
     }
 
     /// For the issuer and audiences of `config`.
     #[must_use]
     pub fn named(mut self, config: &Config) -> Self {
         self.config = config.clone();
+        self
+    }
+
+    /// As if it were `now`: tokens that are over, or not good yet.
+    #[must_use]
+    pub fn at(mut self, now: Millis) -> Self {
+        self.now = Some(now);
         self
     }
 
@@ -87,7 +96,7 @@ impl Minter {
     }
 
     fn claims(&self, subject: &str, audience: &str, lifetime: Duration) -> Map<String, Value> {
-        let now = verifier::now() / 1000;
+        let now = self.now.unwrap_or_else(verifier::now) / 1000;
         let claims = json!({
             "iss": self.config.issuer, "aud": audience, "sub": subject, "iat": now, "exp": now + lifetime.as_secs(),
         });

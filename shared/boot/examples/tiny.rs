@@ -53,6 +53,10 @@ impl ServiceConfig for Config {
         }
         Ok(())
     }
+
+    fn doors(&self) -> Vec<(&'static str, &DoorConfig)> {
+        vec![("door", &self.door)]
+    }
 }
 
 struct Waiting;

@@ -2,6 +2,8 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
+use pushmesh_protocol::metric::boot as names;
+use pushmesh_telemetry::metric;
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, mpsc},
@@ -18,19 +20,40 @@ pub(crate) struct Counters {
     pub open: metrics::Gauge,
     pub refused: metrics::Counter,
     pub errors: metrics::Counter,
+    /// Closed since nothing came.
+    pub silent: metrics::Counter,
 }
 
-/// Accepts until `end` is cancelled; beyond `limit` open connections, new ones are closed at once. `cut` drops those that are
-/// open.
+impl Counters {
+    pub(crate) fn of(service: &str) -> Self {
+        let labels = [("service", service)];
+        Self {
+            open: metric::gauge_with(&names::DOOR_CONNECTIONS, &labels),
+            refused: metric::counter_with(&names::DOOR_REFUSED, &labels),
+            errors: metric::counter_with(&names::DOOR_ACCEPT_ERRORS, &labels),
+            silent: metric::counter_with(&names::DOOR_SILENT, &labels),
+        }
+    }
+}
+
+/// What a door allows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Beyond so many open connections, new ones are closed at once.
+    pub connections_max: usize,
+    pub first_byte_within: Duration,
+}
+
+/// Accepts until `end` is cancelled. `cut` drops those that are open.
 pub(crate) fn connections(
     listener: TcpListener,
-    limit: usize,
+    bounds: Bounds,
     counters: Counters,
     end: CancellationToken,
     cut: CancellationToken,
 ) -> (ReceiverStream<Result<Connection, Infallible>>, impl Future<Output = ()>) {
     let (sender, receiver) = mpsc::channel(1);
-    let permits = Arc::new(Semaphore::new(limit));
+    let permits = Arc::new(Semaphore::new(bounds.connections_max));
     let accepting = async move {
         loop {
             let accepted = tokio::select! {
@@ -52,7 +75,7 @@ pub(crate) fn connections(
             };
             // Without it a small answer waits for the peer's delayed ack; if it fails, the connection is broken anyway.
             let _ = stream.set_nodelay(true);
-            let connection = Connection::new(stream, cut.child_token(), counters.open.clone(), permit);
+            let connection = Connection::new(stream, cut.child_token(), bounds.first_byte_within, &counters, permit);
             if sender.send(Ok(connection)).await.is_err() {
                 return;
             }

@@ -12,8 +12,14 @@ use pushmesh_telemetry::Telemetry;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tonic::{service::Routes, transport::Server};
 
-use crate::{REVISION, VERSION, readiness::Readiness};
+use crate::{
+    CONNECTIONS_MAX, REVISION, VERSION,
+    accept::{Bounds, Counters, connections},
+    readiness::Readiness,
+    settings::DoorsConfig,
+};
 
 #[derive(Clone)]
 pub(crate) struct Admin {
@@ -25,7 +31,14 @@ pub(crate) struct Admin {
 }
 
 /// Serves until `end` is cancelled: HTTP/1, and HTTP/2 by prior knowledge for the routes of `grpc`.
-pub(crate) async fn serve(listener: TcpListener, admin: Admin, grpc: Router, end: CancellationToken) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    doors: DoorsConfig,
+    admin: Admin,
+    grpc: Router,
+    end: CancellationToken,
+) {
+    let counters = Counters::of(&admin.service);
     let router = Router::new()
         // The process alone, never what it depends on: a restart mends nothing of that.
         .route("/healthz", get(async || "ok\n"))
@@ -36,7 +49,13 @@ pub(crate) async fn serve(listener: TcpListener, admin: Admin, grpc: Router, end
         .with_state(admin)
         // What is unknown is a 404 here, as everywhere on HTTP; a gRPC client reads it as unimplemented.
         .merge(grpc.reset_fallback());
-    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(end.cancelled_owned()).await {
+    let bounds = Bounds { connections_max: CONNECTIONS_MAX, first_byte_within: doors.first_byte_within };
+    let (incoming, accepting) = connections(listener, bounds, counters, end.clone(), CancellationToken::new());
+    let serving = Server::builder()
+        .accept_http1(true)
+        .add_routes(Routes::from(router))
+        .serve_with_incoming_shutdown(incoming, end.cancelled_owned());
+    if let ((), Err(error)) = tokio::join!(accepting, serving) {
         tracing::error!(%error, "the admin port broke");
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     REVISION, VERSION,
     error::{BootError, chain},
     reload::Reloader,
-    run::{Control, fresh_instance, run},
+    run::{Control, fresh_instance, run, verifier},
     service::Service,
     settings::Settings,
     shutdown::Shutdown,
@@ -63,7 +63,10 @@ pub fn main_with_args<S: Service>(args: impl IntoIterator<Item = OsString>) -> E
         };
     }
     if matches.get_flag("check-config") {
-        return print("configuration is good\n");
+        return match verifier(&settings.auth) {
+            Ok(_) => print("configuration is good\n"),
+            Err(error) => fail(S::NAME, &error),
+        };
     }
     let ready_file = matches.get_one::<PathBuf>("ready-file").cloned();
     match process::<S>(settings, ready_file, matches, as_read) {
@@ -101,7 +104,7 @@ fn command<S: Service>() -> Command {
                 .help("One setting, over file and environment; may be repeated"),
         )
         .arg(flag("insecure-local", "Open backend doors on loopback without tokens"))
-        .arg(flag("check-config", "Check the settings and exit with 0 or 78"))
+        .arg(flag("check-config", "Check the settings and the key file and exit with 0 or 78"))
         .arg(flag("print-config", "Print the settings as TOML, secrets redacted, and exit"))
         .arg(flag("print-schema", "Print the JSON schema of the settings and exit"))
         .arg(

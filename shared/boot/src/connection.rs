@@ -16,6 +16,8 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
+use crate::{accept::Counters, opening::Opening};
+
 /// How long a connection whose every answer is written waits for its caller to close it.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -34,6 +36,8 @@ impl Caller {
 
 /// It counts against its door's limit until it is closed, and closes so that the caller can read all that was written.
 ///
+/// Who says nothing is closed: the server waits for a first byte for ever, and a place at the door is not to be had for that.
+///
 /// A socket that is closed while its caller still writes is reset, and what the caller has not read yet is lost to him: the
 /// last answers, and the status that says why there are no more. So our side is closed first; what then still comes is read
 /// and thrown away until he closes too, for 2 s at most.
@@ -41,6 +45,9 @@ pub(crate) struct Connection {
     stream: TcpStream,
     caller: Caller,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Until the caller has begun.
+    opening: Option<Opening>,
+    silent: metrics::Counter,
     /// Our side is closed; until then the other one may be open.
     linger: Option<Pin<Box<Sleep>>>,
     open: metrics::Gauge,
@@ -48,16 +55,26 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Ends with an error once `cut` is cancelled.
+    /// Ends with an error once `cut` is cancelled, or after `first_byte_within` of nothing.
     pub(crate) fn new(
         stream: TcpStream,
         cut: CancellationToken,
-        open: metrics::Gauge,
+        first_byte_within: Duration,
+        counters: &Counters,
         permit: OwnedSemaphorePermit,
     ) -> Self {
-        open.increment(1);
+        counters.open.increment(1);
         let caller = Caller { cut: cut.clone() };
-        Self { stream, caller, cut: Box::pin(cut.cancelled_owned()), linger: None, open, _permit: permit }
+        Self {
+            stream,
+            caller,
+            cut: Box::pin(cut.cancelled_owned()),
+            opening: Some(Opening::new(first_byte_within)),
+            silent: counters.silent.clone(),
+            linger: None,
+            open: counters.open.clone(),
+            _permit: permit,
+        }
     }
 
     fn poll_stream<T>(
@@ -90,7 +107,22 @@ impl Connected for Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.poll_stream(cx, |stream, cx| stream.poll_read(cx, buf))
+        let before = buf.filled().len();
+        let polled = self.poll_stream(cx, |stream, cx| stream.poll_read(cx, buf));
+        let Some(opening) = &mut self.opening else { return polled };
+        match polled {
+            Poll::Pending => {
+                ready!(opening.poll_over(cx));
+                self.silent.increment(1);
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the caller said nothing")))
+            }
+            Poll::Ready(read) => {
+                if opening.hear(&buf.filled()[before..]) {
+                    self.opening = None;
+                }
+                Poll::Ready(read)
+            }
+        }
     }
 }
 

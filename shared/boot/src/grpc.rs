@@ -3,13 +3,11 @@
 use std::{net::SocketAddr, pin::pin, time::Duration};
 
 use anyhow::Context as _;
-use pushmesh_protocol::metric::boot as names;
-use pushmesh_telemetry::metric;
 use tokio::net::TcpListener;
 use tonic::{service::Routes, transport::Server};
 
 use crate::{
-    accept::{Counters, connections},
+    accept::{Bounds, Counters, connections},
     context::Context,
     contracts::Contracts,
     settings::DoorConfig,
@@ -63,14 +61,10 @@ impl Context {
         });
         self.spawn("grpc-health", mirroring);
 
-        let labels = [("service", self.service.as_str())];
-        let counters = Counters {
-            open: metric::gauge_with(&names::DOOR_CONNECTIONS, &labels),
-            refused: metric::counter_with(&names::DOOR_REFUSED, &labels),
-            errors: metric::counter_with(&names::DOOR_ACCEPT_ERRORS, &labels),
-        };
+        let counters = Counters::of(self.service.as_str());
+        let bounds = Bounds { connections_max, first_byte_within: self.settings.doors.first_byte_within };
         let cut = self.shutdown().stop.child_token();
-        let (incoming, accepting) = connections(listener, connections_max, counters, drain.clone(), cut.clone());
+        let (incoming, accepting) = connections(listener, bounds, counters, drain.clone(), cut.clone());
         self.spawn("grpc-accept", accepting);
 
         let server = Server::builder()

@@ -7,7 +7,8 @@
 //! grace period: not ready, `drain` token, [`Service::drain`], tracked tasks, leaving the mesh, draining NATS, the last
 //! spans. The end of the grace period or a second signal cancels `stop`, and the process ends at once.
 //! Exit codes: 0 clean, 1 fatal, 2 usage, 69 a dependency is away past its deadline, or NATS at the end, 78 bad configuration.
-//! A door's answers reach whoever reads them: a connection is never reset under a caller who still writes.
+//! A door's answers reach whoever reads them: a connection is never reset under a caller who still writes. Who says nothing
+//! keeps no place at a door.
 //! SIGHUP reads the settings again: keys and log level change at once, the rest is named and waits for the next start.
 //!
 //! Deliberately not here: what a service does, restarts (a supervisor's work), metrics of services.
@@ -22,6 +23,7 @@ mod context;
 mod contracts;
 mod error;
 mod grpc;
+mod opening;
 mod readiness;
 mod reload;
 mod run;
@@ -39,7 +41,7 @@ pub use pushmesh_config::FieldError;
 pub use readiness::{Latch, Readiness};
 pub use run::{Control, Doors, run};
 pub use service::{Service, ServiceConfig};
-pub use settings::{AdminConfig, Common, DoorConfig, MeshConfig, Settings, ShutdownConfig};
+pub use settings::{AdminConfig, Common, DoorConfig, DoorsConfig, MeshConfig, Settings, ShutdownConfig};
 pub use shutdown::Shutdown;
 
 /// Version and revision: what `--version` and `/buildinfo` say.

@@ -29,7 +29,7 @@ use crate::{
     contracts::Contracts,
     error::{BootError, chain},
     service::Service,
-    settings::Settings,
+    settings::{DoorsConfig, Settings},
     shutdown::Shutdown,
 };
 
@@ -78,7 +78,9 @@ pub async fn run<S: Service>(settings: Settings<S::Config>, control: Control) ->
     };
     let admin_end = CancellationToken::new();
     let _admin_ends_with_us = admin_end.clone().drop_guard();
-    open_admin(settings.admin.listen, admin, &service, &life, admin_end).await.map_err(BootError::Fatal)?;
+    open_admin(settings.admin.listen, settings.doors.clone(), admin, &service, &life, admin_end)
+        .await
+        .map_err(BootError::Fatal)?;
 
     let begun = begin::<S>(&settings, &life, &service, &instance);
     let begun = tokio::select! {
@@ -137,6 +139,11 @@ pub async fn run<S: Service>(settings: Settings<S::Config>, control: Control) ->
     }
 }
 
+/// The checker of tokens, with the keys that stand in the file now.
+pub(crate) fn verifier(auth: &pushmesh_auth::Config) -> Result<Verifier, BootError> {
+    Verifier::load(auth).map_err(|error| BootError::Config(format!("auth.jwks_file: {}", chain(&error))))
+}
+
 enum Begun<S> {
     Started(S, Context),
     Failed(Context, anyhow::Error),
@@ -151,7 +158,7 @@ async fn begin<S: Service>(
     instance: &Instance,
 ) -> Result<Begun<S>, BootError> {
     let deadline = Instant::now() + settings.nats.connect_wait;
-    let auth = Verifier::load(&settings.auth).map_err(|error| BootError::Config(chain(&error)))?;
+    let auth = verifier(&settings.auth)?;
     let connecting = life.readiness().latch("connecting to NATS");
     let bus = Bus::connect(&settings.nats, service, instance).await?;
     drop(connecting);
@@ -240,6 +247,7 @@ async fn watch_nats(bus: Bus, life: Life) {
 
 async fn open_admin(
     listen: SocketAddr,
+    doors: DoorsConfig,
     admin: Admin,
     service: &Token,
     life: &Life,
@@ -252,7 +260,7 @@ async fn open_admin(
     let (grpc, mirroring) = Contracts::new(&[]).into_router(service, life.readiness().clone(), drain).await?;
     life.announce("admin", listener.local_addr()?);
     // Not tracked: it tells how the drain goes, to its end.
-    tokio::spawn(admin::serve(listener, admin, grpc, end));
+    tokio::spawn(admin::serve(listener, doors, admin, grpc, end));
     tokio::spawn(mirroring);
     Ok(())
 }

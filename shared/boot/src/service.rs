@@ -5,7 +5,7 @@ use pushmesh_protocol::Token;
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::context::Context;
+use crate::{context::Context, settings::DoorConfig};
 
 /// A service: its name, its configuration, how it starts and how it drains.
 pub trait Service: Sized + Send + 'static {
@@ -34,4 +34,9 @@ pub trait Service: Sized + Send + 'static {
 pub trait ServiceConfig: Serialize + DeserializeOwned + Default + JsonSchema + Clone + Send + Sync + 'static {
     /// What types alone can't say; the field is named from inside the table.
     fn validate(&self) -> Result<(), FieldError>;
+
+    /// Every [`DoorConfig`] of it, by its name inside the table: what is wrong with one is said before anything starts.
+    fn doors(&self) -> Vec<(&'static str, &DoorConfig)> {
+        Vec::new()
+    }
 }

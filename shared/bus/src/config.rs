@@ -31,8 +31,8 @@ pub struct Config {
     #[serde(with = "pushmesh_config::duration")]
     #[schemars(with = "pushmesh_config::DurationText")]
     pub connect_wait: Duration,
-    /// How long a message that is to be stored is tried again with the same id. Default "20s": outlasts an outage of 15 s
-    /// with the reconnect or the election of a leader after it.
+    /// How long a message that is to be stored is tried again with the same id, and what a door keeps in a bucket. Default
+    /// "20s": outlasts an outage of 15 s with the reconnect or the election of a leader after it.
     #[serde(with = "pushmesh_config::duration")]
     #[schemars(with = "pushmesh_config::DurationText")]
     pub outage_hold: Duration,
@@ -44,7 +44,7 @@ pub struct Config {
     #[serde(with = "pushmesh_config::duration")]
     #[schemars(with = "pushmesh_config::DurationText")]
     pub ack_timeout: Duration,
-    /// How long a key-value operation is tried before it fails. Default "5s".
+    /// How long any other key-value operation is tried before it fails. Default "5s".
     #[serde(with = "pushmesh_config::duration")]
     #[schemars(with = "pushmesh_config::DurationText")]
     pub kv_timeout: Duration,

@@ -24,8 +24,8 @@ pub enum Event {
     /// Something in a room. What is of a chain comes in its order and once, and after the [`Joined`](Self::Joined) that
     /// lies before it.
     Room { room: RoomId, item: RoomItem },
-    /// What lies between the two positions can't be had any more; the room goes on from `to`. Where the epochs differ, the
-    /// mesh has lost the room's history.
+    /// What lies between the two positions can't be had: it is gone, or was asked for five times in vain; the room goes on from
+    /// `to`. Where the epochs differ, the mesh has lost the room's history.
     RoomGap { room: RoomId, from: RoomPosition, to: RoomPosition },
     /// The room can't be joined now, or what was missed not be asked for; tried again after `again_in`.
     RoomUnavailable { room: RoomId, reason: String, again_in: Duration },

@@ -36,6 +36,13 @@ pub fn follow(position: &mut RoomPosition, item: &RoomItem) {
     }
 }
 
+/// Moves a position to right before an item.
+pub(crate) fn pass_over(position: &mut RoomPosition, item: &RoomItem) {
+    if let Some(last) = last(position, item.chain) {
+        *last = item.prev.max(*last);
+    }
+}
+
 fn last(position: &mut RoomPosition, chain: Chain) -> Option<&mut u64> {
     match chain {
         Chain::Gifts => Some(&mut position.gifts),

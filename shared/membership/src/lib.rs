@@ -60,6 +60,7 @@ pub use event::Parting;
 pub use lease::Lease;
 pub use membership::{JoinError, Membership};
 pub use owners::{Owner, Owners};
+pub use pulse::Heard;
 pub use tuning::{Me, Tuning};
 pub use view::{Member, View};
 pub use work::{Ownership, PartitionWork};

@@ -27,7 +27,7 @@ use crate::{
     key::{MemberKey, Said},
     metrics::Metrics,
     owners::{Leases, Owners},
-    pulse::Pulse,
+    pulse::{Heard, Pulse},
     ring::WEIGHT_MAX,
     state::State,
     task::{Command, Link, Published, Task, beat},
@@ -80,7 +80,7 @@ struct Inner {
     held: watch::Receiver<Arc<Vec<(pushmesh_protocol::Partition, Epoch)>>>,
     covered: watch::Receiver<bool>,
     superseded: watch::Receiver<bool>,
-    echoes: watch::Receiver<Instant>,
+    echoes: watch::Receiver<Heard>,
     /// How leaving ended, its key aside.
     left: watch::Receiver<Option<Parting>>,
     /// The key may go.
@@ -135,7 +135,8 @@ impl Membership {
         let (complete, mut complete_now) = watch::channel(false);
         let (superseded, superseded_now) = watch::channel(false);
         let (left, left_now) = watch::channel(None);
-        let (echoes, echoes_now) = watch::channel(Instant::now());
+        let joined = Instant::now();
+        let (echoes, echoes_now) = watch::channel(Heard { sent: joined, back: joined });
 
         let metrics = Metrics::new(&me.service);
         let diligence = Arc::new(Diligence::new(Instant::now()));
@@ -300,9 +301,9 @@ impl Membership {
         inner.end.cancel();
     }
 
-    /// When a heartbeat of this member came back last, or when it joined: until then others could hear it. Ends with the
-    /// membership.
-    pub fn echoes(&self) -> watch::Receiver<Instant> {
+    /// This member's last heartbeat that came back; before the first, when it joined. Others heard nothing of it for at most
+    /// the time from the sending of one to the return of the next. Ends with the membership.
+    pub fn echoes(&self) -> watch::Receiver<Heard> {
         self.inner.echoes.clone()
     }
 

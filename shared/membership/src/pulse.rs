@@ -32,6 +32,13 @@ pub(crate) struct Echo {
     pub revived: bool,
 }
 
+/// When the last heartbeat that came back was sent, and when it came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heard {
+    pub sent: Instant,
+    pub back: Instant,
+}
+
 impl Pulse {
     pub(crate) fn new(now: Instant, fence_after: Duration) -> Self {
         Self {

@@ -65,6 +65,16 @@ enum Slot {
 
 const IDLE: Slot = Slot::Idle { not_before: None };
 
+impl Slot {
+    /// The epoch under which its work may go on.
+    fn held(self) -> Option<Epoch> {
+        match self {
+            Self::Held { epoch } | Self::Releasing { epoch } => Some(epoch),
+            _ => None,
+        }
+    }
+}
+
 pub(crate) struct Share {
     partitions: Partitions,
     slots: Vec<Slot>,
@@ -130,16 +140,17 @@ impl Share {
 
     /// The partitions whose work may go on, with their epochs.
     pub(crate) fn held(&self) -> Vec<(Partition, Epoch)> {
-        let held = |(partition, slot): (Partition, &Slot)| match slot {
-            Slot::Held { epoch } | Slot::Releasing { epoch } => Some((partition, *epoch)),
-            _ => None,
-        };
-        self.partitions.all().zip(&self.slots).filter_map(held).collect()
+        self.partitions.all().zip(&self.slots).filter_map(|(partition, slot)| Some((partition, slot.held()?))).collect()
     }
 
-    /// Whether every partition's lease is a living member's.
+    /// Whether every partition's lease is a living member's, and works where it is ours: whoever lost everything is named
+    /// by its leases until it takes them anew or gives them back.
     pub(crate) fn is_covered(&self, sight: Sight<'_>) -> bool {
-        self.partitions.all().all(|partition| sight.record(partition).is_some_and(|lease| sight.is_alive(lease)))
+        self.partitions.all().zip(&self.slots).all(|(partition, slot)| match sight.record(partition) {
+            Some(lease) if lease == sight.mine => slot.held().is_some(),
+            Some(lease) => sight.is_alive(lease),
+            None => false,
+        })
     }
 
     /// Whether any work runs, its lease held or lost.

@@ -8,7 +8,9 @@ fn whoever_loses_everything_again_and_again_rests_before_it_takes_anew() {
     story.own().grant();
     for in_a_row in 1..=4 {
         let held = story.state.held();
+        assert!(story.state.covered());
         story.pass_deaf(1000 * MS);
+        assert!(!story.state.covered(), "the leases still name it, and nobody works");
         assert_eq!(story.fencing(), Some((held.len(), Deafness::Unheard, in_a_row)));
         story.works_end(&held);
         story.log.clear();
@@ -18,6 +20,7 @@ fn whoever_loses_everything_again_and_again_rests_before_it_takes_anew() {
         assert_eq!(pause > Duration::ZERO, in_a_row > 1);
         assert_eq!(story.state.rests(story.now), in_a_row > 1);
         while story.log.is_empty() {
+            assert!(!story.state.covered(), "it is heard, and rests");
             story.pass(50 * MS);
         }
         let rested = story.now - begun;

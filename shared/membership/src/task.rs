@@ -24,7 +24,7 @@ use crate::{
     lease::Lease,
     metrics::Metrics,
     owners::Leases,
-    pulse::Pulse,
+    pulse::{Heard, Pulse},
     roster::Gone,
     state::State,
     tuning::{Me, Tuning},
@@ -50,8 +50,7 @@ pub(crate) struct Published {
     /// The snapshot is read, and we are in it.
     pub complete: watch::Sender<bool>,
     pub superseded: watch::Sender<bool>,
-    /// When a heartbeat of ours came back.
-    pub echoes: watch::Sender<Instant>,
+    pub echoes: watch::Sender<Heard>,
     /// How leaving ended; the key may go.
     pub left: watch::Sender<Option<Parting>>,
 }
@@ -146,7 +145,7 @@ impl Task {
         let beat: Heartbeat = wire::decode(&message.payload).ok()?;
         if service == self.me.service && instance == self.me.instance && beat.epoch == self.epoch {
             let echo = self.pulse.echo(beat.seq)?;
-            self.published.echoes.send_replace(Instant::now());
+            self.published.echoes.send_replace(Heard { sent: echo.sent, back: Instant::now() });
             return Some(Event::Echo(echo));
         }
         Some(Event::Heard { service, instance, epoch: beat.epoch })

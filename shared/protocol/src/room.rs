@@ -3,11 +3,13 @@
 //! Written by api, read by the owner of the room's partition (room-fanout) and by any team with a consumer of its own:
 //! [`Gift`], [`RoomMessage`], [`RoomEvent`], [`LikesTotal`], [`Note`]. Written by the owner, read by comets: [`RoomBatch`].
 
+mod join;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    frame::{Joined, Ranked, Role, RoomPosition, RoomState},
+    frame::{Ranked, Role, RoomPosition, RoomState},
     gift_key::GiftKey,
     id::{ConnId, Instance, RoomId, Token, UserId},
     message::{Epoch, Millis},
@@ -15,6 +17,8 @@ use crate::{
     payload::Payload,
     trace::TraceContext,
 };
+
+pub use self::join::*;
 
 /// Which stream a message goes through, and which lane: high before normal before low at every hop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
@@ -219,6 +223,7 @@ pub enum RoomOrder {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum RoomAsk {
     Join(JoinAsk),
+    Joins(JoinsAsk),
     Info {
         room: RoomId,
     },
@@ -226,23 +231,16 @@ pub enum RoomAsk {
         room: RoomId,
         places: u16,
     },
-    /// Which lines of its chat lie in the stream and were told to nobody.
+    /// What of it lies in the streams and was not told, or not as it lies there: its senders were muted.
     Skipped {
         room: RoomId,
     },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct JoinAsk {
-    pub room: RoomId,
-    pub user: UserId,
-    pub resume: Option<RoomPosition>,
-    pub trace: Option<TraceContext>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum RoomAnswer {
     Joined(Box<JoinAnswer>),
+    JoinedAll(Box<JoinsAnswer>),
     Info(RoomInfo),
     Ranking {
         top: Vec<Ranked>,
@@ -252,37 +250,19 @@ pub enum RoomAnswer {
     Closed,
     /// Not now: a take-over is going on.
     NotReady,
-    /// Offsets of the chain high: the newest 256.
+    /// The newest 256 offsets of each stream.
     Skipped {
+        /// Of ROOM_HIGH: chats that were told to nobody, gifts that were told without their note.
         offsets: Vec<u64>,
+        /// Of those, the ones up to here are forgotten.
+        #[serde(default)]
+        forgotten: u64,
+        /// Of ROOM_NORMAL: messages of the application's types that were told to nobody.
+        #[serde(default)]
+        normal: Vec<u64>,
+        #[serde(default)]
+        normal_forgotten: u64,
     },
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct JoinAnswer {
-    /// Of the partition's lease.
-    pub epoch: Epoch,
-    #[serde(with = "by_name")]
-    pub joined: Joined,
-    pub overseer: bool,
-    /// What was missed: ROOM frames in MessagePack, in order, before anything that comes later.
-    pub missed: Vec<Bytes>,
-}
-
-/// A frame's body leaves out what is not there, so that its fields go by name; in an array they would change places.
-mod by_name {
-    use serde::{Deserializer, Serializer, de::Error};
-
-    use super::{Bytes, Deserialize, Joined};
-
-    pub fn serialize<S: Serializer>(joined: &Joined, serializer: S) -> Result<S::Ok, S::Error> {
-        let bytes = rmp_serde::to_vec_named(joined).expect("frames have no type that MessagePack lacks");
-        serializer.serialize_bytes(&bytes)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Joined, D::Error> {
-        crate::wire::decode(&Bytes::deserialize(deserializer)?).map_err(D::Error::custom)
-    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -344,32 +324,4 @@ pub struct CometStatus {
     pub websocket: String,
     pub tcp: String,
     pub at: Millis,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_is_read_as_it_was_written_whatever_it_leaves_out() {
-        for (role, muted_until) in
-            [(None, None), (Some(Role::Host), None), (None, Some(7)), (Some(Role::Admin), Some(8))]
-        {
-            let joined = Joined {
-                room: RoomId::new("a").unwrap(),
-                position: RoomPosition { epoch: 1, gifts: 2, high: 3, normal: 4 },
-                recovered: true,
-                state: RoomState::default(),
-                role,
-                muted_until,
-                present: 5,
-                top: vec![Ranked { user: UserId::new("ann").unwrap(), total: 6 }],
-                gifts_total: 7,
-                likes_total: 8,
-            };
-            let answer = JoinAnswer { epoch: 9, joined, overseer: true, missed: vec![Bytes::from_static(b"frame")] };
-            let answer = RoomAnswer::Joined(Box::new(answer));
-            assert_eq!(crate::wire::decode::<RoomAnswer>(&crate::wire::encode(&answer)).unwrap(), answer);
-        }
-    }
 }

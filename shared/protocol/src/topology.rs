@@ -13,11 +13,15 @@ use crate::{
 /// The priority group under which a partition's consumer is pinned to its owner.
 pub const PIN_GROUP: &str = "owner";
 
-/// How long gifts and chat can be read again: longer than a gift's marker is needed.
+/// How long gifts and chat can be read again, unless a deployment says otherwise: longer than a gift's marker is needed.
 pub const ROOM_HIGH_AGE: Duration = Duration::from_secs(2 * 3600);
 pub const ROOM_NORMAL_AGE: Duration = Duration::from_secs(24 * 3600);
 /// A total of likes that did not change for so long is in every snapshot.
 pub const ROOM_LOW_AGE: Duration = Duration::from_secs(10 * 60);
+/// How long a stream knows the ids of what it took; none may forget a message before.
+pub const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+/// The oldest that a deployment may let the streams of rooms become: what is stored of a room is kept for longer.
+pub const ROOM_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 /// How old a gift's key may be.
 pub const GIFT_WINDOW: Duration = Duration::from_secs(3600);
 /// How long the marker of a used key stays: the window, and the most that clocks may differ.
@@ -34,8 +38,38 @@ pub struct TopologyConfig {
     pub kinds: Vec<Kind>,
     /// Copies of every stream and bucket: 1 on a laptop, 3 in a cluster. Default 1.
     pub replicas: u8,
-    /// Bytes that LOGIN, PUSH and each LATE may hold before new messages are refused. Default 1 GiB.
+    /// Bytes that each stream and bucket may hold for which nothing else is said here. Default 1 GiB. Full, buckets, LOGIN,
+    /// PUSH, each LATE and each directory refuse what is new; DEAD drops its oldest.
     pub stream_max_bytes: u64,
+    /// ROOM_HIGH: gifts, chat, markers of gifts' keys. Full, it refuses what is new. Default `stream_max_bytes` and 2 h; at
+    /// least 62 min, as long as a marker is needed.
+    pub room_high: RoomStream,
+    /// ROOM_NORMAL: state, mutes, roles, kicks, rankings. Full, it drops its oldest. Default `stream_max_bytes` and 24 h; at
+    /// least 2 min.
+    pub room_normal: RoomStream,
+    /// ROOM_LOW: totals of likes, notes. Full, it drops its oldest. Default `stream_max_bytes` and 10 min; at least 2 min, in
+    /// which the room's owner, or the next one, has read a total.
+    pub room_low: RoomStream,
+}
+
+/// What one of the rooms' streams may hold.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RoomStream {
+    /// Bytes. Default as the others.
+    pub max_bytes: Option<u64>,
+    /// For how long: at most 24 h. Default the stream's own.
+    pub max_age: Option<Duration>,
+}
+
+/// A setting that no mesh can have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{stream} can't keep messages for {age:?}; it must be {min:?} to {max:?}")]
+pub struct BadAge {
+    pub stream: Stream,
+    pub age: Duration,
+    pub min: Duration,
+    pub max: Duration,
 }
 
 impl Default for TopologyConfig {
@@ -45,7 +79,27 @@ impl Default for TopologyConfig {
             kinds: ["group", "discuss", "org"].map(|kind| Kind::new(kind).expect("a token")).to_vec(),
             replicas: 1,
             stream_max_bytes: 1 << 30,
+            room_high: RoomStream::default(),
+            room_normal: RoomStream::default(),
+            room_low: RoomStream::default(),
         }
+    }
+}
+
+impl TopologyConfig {
+    /// What the types alone can't say.
+    pub fn validate(&self) -> Result<(), BadAge> {
+        let ages = [
+            (Stream::ROOM_HIGH, &self.room_high, GIFT_MARKER_AGE),
+            (Stream::ROOM_NORMAL, &self.room_normal, DUPLICATE_WINDOW),
+            (Stream::ROOM_LOW, &self.room_low, DUPLICATE_WINDOW),
+        ];
+        for (stream, settings, min) in ages {
+            if let Some(age) = settings.max_age.filter(|age| !(min..=ROOM_AGE_MAX).contains(age)) {
+                return Err(BadAge { stream, age, min, max: ROOM_AGE_MAX });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -169,7 +223,7 @@ impl Topology {
             max_bytes: self.config.stream_max_bytes,
             max_age: None,
             max_messages_per_subject: None,
-            duplicate_window: Duration::from_secs(120),
+            duplicate_window: DUPLICATE_WINDOW,
             max_consumers: u32::from(self.config.partitions.count()) + 64,
             replicas: self.config.replicas,
             tap: false,
@@ -195,9 +249,13 @@ impl Topology {
     /// What rooms are told. Owners and other teams read with consumers of their own, so retention is by limits: high refuses
     /// when it is full, since what it accepted must not be lost; the others drop their oldest.
     fn rooms(&mut self) {
+        let TopologyConfig { room_high, room_normal, room_low, stream_max_bytes, .. } = &self.config;
+        let bytes = |settings: &RoomStream| settings.max_bytes.unwrap_or(*stream_max_bytes);
+        let age = |settings: &RoomStream, default| Some(settings.max_age.unwrap_or(default));
         let high = StreamSpec {
             retention: Retention::Limits,
-            max_age: Some(ROOM_HIGH_AGE),
+            max_bytes: bytes(room_high),
+            max_age: age(room_high, ROOM_HIGH_AGE),
             // Each owner reads a partition with several consumers, and other teams have theirs.
             max_consumers: 4 * u32::from(self.config.partitions.count()) + 1024,
             ..self.stream(Stream::ROOM_HIGH, Filter::room_high())
@@ -206,7 +264,8 @@ impl Topology {
             name: Stream::ROOM_NORMAL,
             subject: Filter::room_normal(),
             when_full: WhenFull::DropOldest,
-            max_age: Some(ROOM_NORMAL_AGE),
+            max_bytes: bytes(room_normal),
+            max_age: age(room_normal, ROOM_NORMAL_AGE),
             ..high.clone()
         };
         let low = StreamSpec {
@@ -215,7 +274,8 @@ impl Topology {
             when_full: WhenFull::DropOldest,
             // Copies make up for what one server forgets.
             storage: if self.config.replicas > 1 { Storage::Memory } else { Storage::File },
-            max_age: Some(ROOM_LOW_AGE),
+            max_bytes: bytes(room_low),
+            max_age: age(room_low, ROOM_LOW_AGE),
             max_messages_per_subject: Some(1),
             ..high.clone()
         };
@@ -229,5 +289,54 @@ impl Topology {
             marker_lifetime: Duration::from_secs(60),
             replicas: self.config.replicas,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(topology: &Topology, stream: &Stream) -> (u64, Option<Duration>) {
+        let spec = topology.streams.iter().find(|spec| spec.name == *stream).unwrap();
+        (spec.max_bytes, spec.max_age)
+    }
+
+    #[test]
+    fn each_stream_of_rooms_has_a_size_and_an_age_of_its_own() {
+        let hours = |hours: u64| Duration::from_secs(hours * 3600);
+        let default = topology(&TopologyConfig { stream_max_bytes: 7, ..TopologyConfig::default() });
+        assert_eq!(held(&default, &Stream::ROOM_HIGH), (7, Some(hours(2))));
+        assert_eq!(held(&default, &Stream::ROOM_NORMAL), (7, Some(hours(24))));
+        assert_eq!(held(&default, &Stream::ROOM_LOW), (7, Some(Duration::from_secs(600))));
+        let own = |bytes, age| RoomStream { max_bytes: Some(bytes), max_age: Some(hours(age)) };
+        let config = TopologyConfig {
+            stream_max_bytes: 7,
+            room_high: own(1, 3),
+            room_normal: own(2, 4),
+            room_low: own(3, 5),
+            ..TopologyConfig::default()
+        };
+        config.validate().unwrap();
+        let all = topology(&config);
+        assert_eq!(held(&all, &Stream::ROOM_HIGH), (1, Some(hours(3))));
+        assert_eq!(held(&all, &Stream::ROOM_NORMAL), (2, Some(hours(4))));
+        assert_eq!(held(&all, &Stream::ROOM_LOW), (3, Some(hours(5))));
+        assert_eq!((held(&all, &Stream::LOGIN), held(&all, &Stream::PUSH)), ((7, None), (7, None)));
+    }
+
+    #[test]
+    fn an_age_that_breaks_a_promise_is_refused() {
+        let of = |secs| RoomStream { max_age: Some(Duration::from_secs(secs)), ..RoomStream::default() };
+        let default = TopologyConfig::default;
+        for (config, stream) in [
+            (TopologyConfig { room_high: of(62 * 60 - 1), ..default() }, "ROOM_HIGH"),
+            (TopologyConfig { room_normal: of(119), ..default() }, "ROOM_NORMAL"),
+            (TopologyConfig { room_normal: of(86_401), ..default() }, "ROOM_NORMAL"),
+            (TopologyConfig { room_low: of(0), ..default() }, "ROOM_LOW"),
+        ] {
+            let refused = config.validate().unwrap_err().to_string();
+            assert!(refused.starts_with(&format!("{stream} can't keep messages for ")), "{refused}");
+        }
+        TopologyConfig { room_high: of(62 * 60), room_low: of(120), ..default() }.validate().unwrap();
     }
 }

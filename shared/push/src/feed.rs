@@ -145,7 +145,7 @@ async fn mark_ended(calls: Kv, call: Arc<CallNote>, lifetime: Duration) {
     let CallNote { id, unit, started_at, ended_at, trace, .. } = &*call;
     let record =
         CallRecord { unit: unit.clone(), started_at: *started_at, ended_at: *ended_at, data: None, trace: *trace };
-    match calls.create_for(&Key::call(id), wire::encode(&record).into(), lifetime).await {
+    match calls.patient().create_for(&Key::call(id), wire::encode(&record).into(), lifetime).await {
         Ok(_) => tracing::warn!(call = %id, "the record of an active call was purged: it counts as ended"),
         // Another instance was faster.
         Err(KvError::Exists) => {}

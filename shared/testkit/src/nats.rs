@@ -6,11 +6,12 @@ use pushmesh_broker::{ClusterOptions, Options, Server};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::{free_port, wait_for};
+use crate::{Port, wait_for};
 
 /// A server alone, with JetStream, in a directory of its own.
 pub struct Nats {
     server: Server,
+    _port: Port,
     _dir: Option<TempDir>,
 }
 
@@ -24,8 +25,15 @@ impl Nats {
         let dir = tempfile::Builder::new().prefix("pushmesh-nats-").tempdir().expect("a temporary directory");
         let mut options = Options::new(dir.path());
         change(&mut options);
+        Self::run(options, Some(dir)).await
+    }
+
+    /// On a port that stays its own while it is down.
+    async fn run(options: Options, dir: Option<TempDir>) -> Nats {
+        let port = Port::take();
+        let options = Options { port: port.number(), start_timeout: Duration::from_secs(60), ..options };
         let server = Server::start(options).await.unwrap_or_else(|error| panic!("no nats-server: {error}"));
-        Nats { server, _dir: Some(dir) }
+        Nats { server, _port: port, _dir: dir }
     }
 
     pub fn url(&self) -> String {
@@ -82,6 +90,7 @@ impl Drop for Nats {
 /// Servers that form one cluster.
 pub struct Cluster {
     nodes: Vec<Nats>,
+    _routes: Vec<Port>,
     _dir: TempDir,
 }
 
@@ -89,7 +98,8 @@ impl Cluster {
     /// Starts `size` servers; ready when JetStream has elected its leader and all of them know it.
     pub async fn start(size: usize) -> Cluster {
         let dir = tempfile::Builder::new().prefix("pushmesh-cluster-").tempdir().expect("a temporary directory");
-        let peers: Vec<u16> = (0..size).map(|_| free_port()).collect();
+        let routes: Vec<_> = (0..size).map(|_| Port::take()).collect();
+        let peers: Vec<u16> = routes.iter().map(Port::number).collect();
         let mut nodes = Vec::with_capacity(size);
         for (index, port) in peers.iter().enumerate() {
             let options = Options {
@@ -98,10 +108,9 @@ impl Cluster {
                 cluster: Some(ClusterOptions { name: "pushmesh".to_owned(), port: *port, peers: peers.clone() }),
                 ..Options::new(dir.path().join(format!("node-{index}")))
             };
-            let server = Server::start(options).await.unwrap_or_else(|error| panic!("no nats-server: {error}"));
-            nodes.push(Nats { server, _dir: None });
+            nodes.push(Nats::run(options, None).await);
         }
-        let cluster = Cluster { nodes, _dir: dir };
+        let cluster = Cluster { nodes, _routes: routes, _dir: dir };
         for node in &cluster.nodes {
             ready(node).await;
         }
@@ -126,7 +135,7 @@ impl Cluster {
 
 async fn ready(node: &Nats) {
     let url = node.server.monitor_url().expect("it was asked for");
-    wait_for("JetStream to be ready in the cluster", Duration::from_secs(60), || healthy(&url)).await;
+    wait_for("JetStream to be ready in the cluster", Duration::from_secs(120), || healthy(&url)).await;
 }
 
 /// Asks the server's own health check.

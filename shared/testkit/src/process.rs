@@ -20,7 +20,7 @@ pub struct ProcessOptions {
     pub binary: PathBuf,
     pub args: Vec<OsString>,
     pub env: Vec<(OsString, OsString)>,
-    /// How long it may take until its ready file is there. Default 30 s.
+    /// How long it may take until its ready file is there. Default 90 s.
     pub ready_within: Duration,
 }
 
@@ -35,7 +35,7 @@ pub struct Process {
 
 impl ProcessOptions {
     pub fn new(binary: impl Into<PathBuf>) -> Self {
-        Self { binary: binary.into(), args: vec![], env: vec![], ready_within: Duration::from_secs(30) }
+        Self { binary: binary.into(), args: vec![], env: vec![], ready_within: Duration::from_secs(90) }
     }
 
     pub fn arg(mut self, arg: impl Into<OsString>) -> Self {

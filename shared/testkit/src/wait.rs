@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    net::TcpListener,
     time::{Duration, Instant},
 };
 
@@ -37,10 +36,4 @@ where
             pause = (pause * 2).min(Duration::from_millis(50));
         }
     }
-}
-
-/// A TCP port of the loopback address that nobody listens on now.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("the loopback address has free ports");
-    listener.local_addr().expect("a bound socket has an address").port()
 }

@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
-use pushmesh_testkit::{Cluster, Nats, Process, ProcessOptions, wait_for};
+use pushmesh_testkit::{Cluster, Nats, Port, Process, ProcessOptions, wait_for};
 
-async fn greeting(port: u16) -> Result<String, String> {
+/// More than anything takes on a machine that is busy with other things.
+const SOON: Duration = Duration::from_secs(60);
+
+async fn greeting(port: u16, within: Duration) -> Result<String, String> {
     use tokio::io::{AsyncBufReadExt, BufReader};
     let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.map_err(|error| error.to_string())?;
     let mut line = String::new();
     let mut reader = BufReader::new(stream);
     let read = reader.read_line(&mut line);
-    tokio::time::timeout(Duration::from_millis(300), read)
+    tokio::time::timeout(within, read)
         .await
         .map_err(|_| "no greeting".to_owned())?
         .map_err(|error| error.to_string())?;
@@ -21,24 +24,38 @@ async fn greeting(port: u16) -> Result<String, String> {
 async fn a_server_is_killed_and_comes_back_on_its_port() {
     let mut nats = Nats::start().await;
     let (port, dir) = (nats.port(), nats.server().store_dir().to_owned());
-    assert!(greeting(port).await.unwrap().contains("\"jetstream\":true"));
+    assert!(greeting(port, SOON).await.unwrap().contains("\"jetstream\":true"));
 
     nats.pause();
-    assert!(greeting(port).await.is_err(), "a paused server greets nobody");
+    assert!(greeting(port, Duration::from_millis(300)).await.is_err(), "a paused server greets nobody");
     nats.resume();
-    wait_for("the server to answer again", Duration::from_secs(5), || greeting(port)).await;
+    wait_for("the server to answer again", SOON, || greeting(port, SOON)).await;
 
     nats.kill();
-    assert!(greeting(port).await.is_err());
+    assert!(greeting(port, SOON).await.is_err());
     nats.restart().await;
     assert_eq!(nats.port(), port);
-    greeting(port).await.unwrap();
+    greeting(port, SOON).await.unwrap();
     nats.stop().await;
     nats.restart().await;
 
     drop(nats);
-    assert!(greeting(port).await.is_err());
+    assert!(greeting(port, SOON).await.is_err());
     assert!(!dir.exists(), "nothing is left");
+}
+
+#[tokio::test]
+async fn a_ports_holder_keeps_it_while_nobody_listens_and_beside_a_server() {
+    let port = Port::take();
+    let address = ("127.0.0.1", port.number());
+    assert!(tokio::net::TcpStream::connect(address).await.is_err(), "nobody listens");
+    let mut nats = Nats::start_with(|options| options.monitor_port = Some(port.number())).await;
+    for _ in 0..2 {
+        tokio::net::TcpStream::connect(address).await.unwrap();
+        nats.kill();
+        assert!(tokio::net::TcpStream::connect(address).await.is_err(), "it is kept for the server");
+        nats.restart().await;
+    }
 }
 
 #[tokio::test]
@@ -47,7 +64,7 @@ async fn three_servers_are_a_cluster() {
     assert_eq!(cluster.url().split(',').count(), 3);
     for url in cluster.url().split(',') {
         let port = url.rsplit(':').next().unwrap().parse().unwrap();
-        assert!(greeting(port).await.unwrap().contains("\"cluster\":\"pushmesh\""));
+        assert!(greeting(port, SOON).await.unwrap().contains("\"cluster\":\"pushmesh\""));
     }
 }
 
@@ -71,7 +88,7 @@ async fn a_process_tells_its_doors_and_its_end() {
     assert!(process.is_running());
     assert_eq!(process.stderr(), "hello\n");
     process.term();
-    process.expect_exit(7, Duration::from_secs(5)).await;
+    process.expect_exit(7, SOON).await;
 }
 
 #[tokio::test]

@@ -1,20 +1,24 @@
 //! The child process that holds a share of the viewers: orders in on standard input; what they saw, out on standard output.
 
-use std::collections::{BTreeMap, HashMap};
-
-use pushmesh_client::{Client, Event, Events, Options};
-use pushmesh_protocol::{
-    DeviceId, RoomId, UserId,
-    frame::{Encoding, RoomItem, item},
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex},
 };
+
+use pushmesh_client::{Client, Options};
+use pushmesh_protocol::{DeviceId, RoomId, UserId, frame::Encoding};
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
-    sync::mpsc,
+    sync::{mpsc, watch},
+    task::JoinSet,
 };
 
-use super::oracle::{Stay, note};
-use crate::demo::{clients::write, clock, crew};
+use super::{
+    oracle::{Shown, Stay},
+    viewer::{Place, Viewer},
+};
+use crate::demo::{clients::write, crew};
 
 /// What the parent says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -28,12 +32,11 @@ pub enum Order {
         encoding: Encoding,
         room: usize,
         name: RoomId,
+        /// He will go to other rooms.
+        walks: bool,
     },
-    Walk {
-        viewer: u64,
-        room: usize,
-        name: RoomId,
-    },
+    /// To that room, once he is where he was sent before.
+    Walk { viewer: u64, room: usize, name: RoomId },
     /// Everybody says what he saw since he joined, and goes.
     Finish {},
 }
@@ -56,6 +59,17 @@ pub enum Report {
     },
     /// Of a viewer who left a room.
     Stayed(Stay),
+    /// A viewer asked to be in this room, or how far it is, and was never told.
+    Astray {
+        viewer: u64,
+        room: usize,
+        asked: String,
+    },
+    /// What those of this child who stay in a room have been shown there.
+    Shown {
+        room: usize,
+        shown: Shown,
+    },
     /// All in all, of this child's viewers.
     Watched {
         child: u32,
@@ -84,7 +98,7 @@ pub fn gift_note(number: u32, asked_us: u64) -> String {
     format!("{number} {asked_us}")
 }
 
-fn read_gift_note(text: &str) -> Option<(u32, u64)> {
+pub(super) fn read_gift_note(text: &str) -> Option<(u32, u64)> {
     let (number, asked) = text.split_once(' ')?;
     Some((number.parse().ok()?, asked.parse().ok()?))
 }
@@ -96,180 +110,88 @@ pub struct Said {
     pub text: String,
 }
 
-/// Something that a viewer saw, for the counts.
-#[derive(Default)]
-struct Tally {
-    gifts: u64,
-    lines: u64,
-    likes: u64,
-    tenths: BTreeMap<u32, u64>,
+/// What all viewers of this process saw.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub gifts: u64,
+    pub lines: u64,
+    pub likes: u64,
+    /// From the request to the display of gifts.
+    pub tenths: BTreeMap<u32, u64>,
+    /// By room, to those who stay.
+    pub shown: HashMap<usize, Shown>,
 }
 
 /// Runs until standard input ends.
 pub async fn run() -> anyhow::Result<()> {
     let (reports, queue) = mpsc::channel(REPORTS);
     let writer = tokio::spawn(write(queue));
-    let tally = std::sync::Arc::new(std::sync::Mutex::new(Tally::default()));
-    let mut viewers: HashMap<u64, mpsc::Sender<Move>> = HashMap::new();
-    let mut watching = tokio::task::JoinSet::new();
+    let mut audience = Audience { reports, tally: Arc::default(), wishes: HashMap::new(), watching: JoinSet::new() };
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     let mut tick = tokio::time::interval(TELL_EVERY);
     loop {
-        let line = tokio::select! {
-            line = lines.next_line() => line?,
-            _ = tick.tick() => {
-                let watched = {
-                    let tally = tally.lock().expect("nobody panics with it");
-                    Report::Watched { child: std::process::id(), gifts: tally.gifts, lines: tally.lines, likes: tally.likes }
-                };
-                reports.send(watched).await?;
-                continue;
-            }
-        };
-        let Some(line) = line else { break };
-        match serde_json::from_str(&line)? {
-            Order::Enter { viewer, user, token, address, encoding, room, name } => {
-                let device = DeviceId::new("screen")?;
-                let options = Options { encoding, ..Options::new(address.parse()?, token, device) };
-                tracing::debug!(%user, "enters");
-                let (client, events) = Client::connect(options);
-                let (moves, orders) = mpsc::channel(4);
-                let watcher = Viewer {
-                    number: viewer,
-                    client,
-                    reports: reports.clone(),
-                    tally: tally.clone(),
-                    place: Place { room, name, stay: None },
-                };
-                watching.spawn(watcher.watch(events, orders));
-                viewers.insert(viewer, moves);
-            }
-            Order::Walk { viewer, room, name } => {
-                if let Some(moves) = viewers.get(&viewer) {
-                    let _ = moves.send(Move { room, name }).await;
-                }
-            }
-            Order::Finish {} => {
-                viewers.clear();
-                while watching.join_next().await.is_some() {}
-                let tenths = {
-                    let tally = tally.lock().expect("nobody panics with it");
-                    tally.tenths.iter().map(|(tenths, count)| (*tenths, *count)).collect()
-                };
-                reports.send(Report::Latencies { tenths }).await?;
-                reports.send(Report::Finished {}).await?;
-            }
+        tokio::select! {
+            line = lines.next_line() => match line? {
+                Some(line) => audience.carry_out(serde_json::from_str(&line)?).await?,
+                None => break,
+            },
+            _ = tick.tick() => audience.tell().await?,
         }
     }
-    drop((reports, viewers));
+    let Audience { reports, mut watching, .. } = audience;
+    drop(reports);
     watching.shutdown().await;
     writer.await?
 }
 
-struct Move {
-    room: usize,
-    name: RoomId,
-}
-
-/// Where a viewer is, or is about to be.
-struct Place {
-    room: usize,
-    name: RoomId,
-    stay: Option<Stay>,
-}
-
-struct Viewer {
-    number: u64,
-    client: Client,
+struct Audience {
     reports: mpsc::Sender<Report>,
-    tally: std::sync::Arc<std::sync::Mutex<Tally>>,
-    place: Place,
+    tally: Arc<Mutex<Tally>>,
+    /// Where each viewer shall be.
+    wishes: HashMap<u64, watch::Sender<Place>>,
+    watching: JoinSet<()>,
 }
 
-impl Viewer {
-    async fn watch(mut self, mut events: Events, mut moves: mpsc::Receiver<Move>) {
-        self.client.join(self.place.name.clone()).await;
-        loop {
-            tokio::select! {
-                event = events.next() => match event {
-                    Some(event) => self.see(event).await,
-                    None => break,
-                },
-                next = moves.recv() => match next {
-                    Some(Move { room, name }) => {
-                        self.end_stay(true).await;
-                        self.client.leave(self.place.name.clone()).await;
-                        self.place = Place { room, name, stay: None };
-                        self.client.join(self.place.name.clone()).await;
-                    }
-                    None => break,
-                },
+impl Audience {
+    async fn carry_out(&mut self, order: Order) -> anyhow::Result<()> {
+        match order {
+            Order::Enter { viewer, user, token, address, encoding, room, name, walks } => {
+                let options = Options { encoding, ..Options::new(address.parse()?, token, DeviceId::new("screen")?) };
+                tracing::debug!(%user, "enters");
+                let (client, events) = Client::connect(options);
+                let (wish, wished) = watch::channel(Place { room, name });
+                let reports = self.reports.clone();
+                let watcher = Viewer::new(viewer, walks, client, reports, self.tally.clone(), wished);
+                self.watching.spawn(watcher.watch(events));
+                self.wishes.insert(viewer, wish);
             }
-        }
-        self.end_stay(false).await;
-        self.client.close();
-    }
-
-    async fn end_stay(&mut self, walks: bool) {
-        if let Some(mut stay) = self.place.stay.take() {
-            stay.left_us = walks.then(now_us);
-            let _ = self.reports.send(Report::Stayed(stay)).await;
-        }
-    }
-
-    async fn see(&mut self, event: Event) {
-        match event {
-            Event::Joined(joined) if joined.room == self.place.name && self.place.stay.is_none() => {
-                self.place.stay = Some(Stay {
-                    viewer: self.number as usize,
-                    room: self.place.room,
-                    joined_us: now_us(),
-                    left_us: None,
-                    gifts: vec![],
-                    lines: vec![],
-                    gaps: 0,
-                });
-                let _ = self.reports.send(Report::Joined { viewer: self.number }).await;
-            }
-            Event::Room { room, item } if room == self.place.name => self.item(&item),
-            Event::RoomGap { room, .. } if room == self.place.name => {
-                if let Some(stay) = &mut self.place.stay {
-                    stay.gaps += 1;
+            Order::Walk { viewer, room, name } => {
+                if let Some(wish) = self.wishes.get(&viewer) {
+                    wish.send_replace(Place { room, name });
                 }
             }
-            Event::Refused(error) => self.trouble(error.message).await,
-            Event::Kicked(reason) => self.trouble(format!("kicked: {reason:?}")).await,
-            Event::Disconnected { reason, .. } => self.trouble(reason).await,
-            _ => {}
+            Order::Finish {} => self.finish().await?,
         }
+        Ok(())
     }
 
-    async fn trouble(&self, text: String) {
-        let _ = self.reports.send(Report::Trouble { viewer: self.number, text }).await;
+    async fn tell(&self) -> anyhow::Result<()> {
+        let watched = {
+            let tally = self.tally.lock().expect("nobody panics with it");
+            let (gifts, lines, likes) = (tally.gifts, tally.lines, tally.likes);
+            Report::Watched { child: std::process::id(), gifts, lines, likes }
+        };
+        Ok(self.reports.send(watched).await?)
     }
 
-    fn item(&mut self, seen: &RoomItem) {
-        let Some(stay) = &mut self.place.stay else { return };
-        let mut tally = self.tally.lock().expect("nobody panics with it");
-        match seen.kind.as_str() {
-            item::GIFT => {
-                let gift: Option<item::Gift> = item::read(&seen.data);
-                let Some((number, asked)) = gift.and_then(|gift| read_gift_note(gift.note.as_deref()?)) else { return };
-                note(&mut stay.gifts, number);
-                tally.gifts += 1;
-                *tally.tenths.entry((now_us().saturating_sub(asked) / 100) as u32).or_default() += 1;
-            }
-            item::CHAT => {
-                let Some(said) = item::read::<Said>(&seen.data) else { return };
-                note(&mut stay.lines, said.number);
-                tally.lines += 1;
-            }
-            item::LIKE => tally.likes += 1,
-            _ => {}
+    async fn finish(&mut self) -> anyhow::Result<()> {
+        self.wishes.clear();
+        while self.watching.join_next().await.is_some() {}
+        let tally = std::mem::take(&mut *self.tally.lock().expect("nobody panics with it"));
+        for (room, shown) in tally.shown {
+            self.reports.send(Report::Shown { room, shown }).await?;
         }
+        self.reports.send(Report::Latencies { tenths: tally.tenths.into_iter().collect() }).await?;
+        Ok(self.reports.send(Report::Finished {}).await?)
     }
-}
-
-fn now_us() -> u64 {
-    clock::now().as_micros() as u64
 }

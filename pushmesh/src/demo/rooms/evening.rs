@@ -15,7 +15,7 @@ use super::{
     oracle::{Books, Judgement, Oracle, Stay},
     schedule::{Act, Schedule},
 };
-use crate::demo::{clock, crew::Crew, oracle::Moment, run::Edge};
+use crate::demo::{clock, crew::Crew, oracle::Moment, run::Edge, sabotage::Saboteur};
 
 /// How long all viewers may take to come in.
 const ENTER: Duration = Duration::from_secs(120);
@@ -29,6 +29,8 @@ const QUIET: Duration = Duration::from_secs(2);
 const LAST_ITEMS: Duration = Duration::from_secs(30);
 /// How long everybody may take to say what he saw.
 const FINISH: Duration = Duration::from_secs(60);
+/// More than one display in a hundred later than that after its gift's request, and no room was live.
+const LATE_MS: f64 = 10_000.0;
 
 /// The viewers and the doors.
 pub struct Evening {
@@ -41,6 +43,9 @@ pub struct Evening {
     doing: JoinSet<anyhow::Result<Done>>,
     /// Gifts that were asked for, to ask again.
     presents: HashMap<(usize, u32), Present>,
+    /// Gifts to ask for again once they are answered.
+    again: HashSet<(usize, u32)>,
+    saboteur: Option<Saboteur>,
     stays: Vec<Stay>,
     joined: HashSet<u64>,
     watched: HashMap<u32, [u64; 3]>,
@@ -48,6 +53,13 @@ pub struct Evening {
     finished: usize,
     troubles: u64,
     processes: usize,
+}
+
+impl Outcome {
+    /// Nothing was lost, twice, out of order or miscounted, and gifts came while they were news.
+    pub fn is_right(&self) -> bool {
+        self.judgement.is_right() && self.gift_p99_ms <= LATE_MS
+    }
 }
 
 /// What an evening leaves for the verdict.
@@ -67,7 +79,7 @@ enum Done {
 }
 
 impl Evening {
-    pub fn new(schedule: Schedule, door: Door, processes: usize) -> anyhow::Result<Self> {
+    pub fn new(schedule: Schedule, door: Door, processes: usize, saboteur: Option<Saboteur>) -> anyhow::Result<Self> {
         let (crew, said) = Crew::start("demo-audience", processes)?;
         let oracle = Oracle::new(schedule.rooms.len());
         Ok(Self {
@@ -78,6 +90,8 @@ impl Evening {
             oracle,
             doing: JoinSet::new(),
             presents: HashMap::new(),
+            again: HashSet::new(),
+            saboteur,
             stays: Vec::new(),
             joined: HashSet::new(),
             watched: HashMap::new(),
@@ -110,6 +124,7 @@ impl Evening {
                     encoding,
                     room: viewer.room,
                     name: self.schedule.rooms[viewer.room].clone(),
+                    walks: viewer.walks,
                 };
                 self.crew.tell(order).await?;
                 next += 1;
@@ -141,7 +156,7 @@ impl Evening {
                     self.act(act).await?;
                 }
                 Some(done) = self.doing.join_next(), if !self.doing.is_empty() => {
-                    self.done(done.context("an act panicked")??);
+                    self.done(done.context("an act panicked")??).await?;
                 }
                 report = self.said.recv() => {
                     self.hear(report.context("the processes of the rooms' viewers are gone")?);
@@ -151,13 +166,12 @@ impl Evening {
         }
         let books = self.settle().await?;
         self.finish().await?;
-        let judgement = self.oracle.judge(&self.stays, &books);
-        Ok(Outcome {
-            members: self.joined.len() as u64,
-            judgement,
-            gift_p50_ms: percentile_ms(&self.tenths, 0.50),
-            gift_p99_ms: percentile_ms(&self.tenths, 0.99),
-        })
+        let mut judgement = self.oracle.judge(&self.stays, &books);
+        let [gift_p50_ms, gift_p99_ms] = [0.50, 0.99].map(|share| percentile_ms(&self.tenths, share));
+        if gift_p99_ms > LATE_MS {
+            judgement.breach(|| format!("gifts took up to {gift_p99_ms} ms (p99) to be seen"));
+        }
+        Ok(Outcome { members: self.joined.len() as u64, judgement, gift_p50_ms, gift_p99_ms })
     }
 
     async fn act(&mut self, act: Act) -> anyhow::Result<()> {
@@ -186,12 +200,9 @@ impl Evening {
                     Ok(Done::Given { room, number, user, value, moment, given })
                 });
             }
-            Act::GiveAgain { room, number } => {
-                let (name, present) = (name(room), self.presents[&(room, number)].clone());
-                self.doing.spawn(async move {
-                    Ok(Done::GivenAgain { room, number, given: door.give(&name, &present).await? })
-                });
-            }
+            Act::GiveAgain { room, number } if self.oracle.is_given(room, number) => self.give_again(room, number),
+            // Whoever says it again before the first answer may well be answered first.
+            Act::GiveAgain { room, number } => drop(self.again.insert((room, number))),
             Act::Like { room, user, count } => {
                 let name = name(room);
                 self.doing
@@ -205,10 +216,23 @@ impl Evening {
         Ok(())
     }
 
-    fn done(&mut self, done: Done) {
+    fn give_again(&mut self, room: usize, number: u32) {
+        let (door, name) = (self.door.clone(), self.schedule.rooms[room].clone());
+        let present = self.presents[&(room, number)].clone();
+        self.doing
+            .spawn(async move { Ok(Done::GivenAgain { room, number, given: door.give(&name, &present).await? }) });
+    }
+
+    async fn done(&mut self, done: Done) -> anyhow::Result<()> {
         match done {
             Done::Given { room, number, user, value, moment, given } => {
                 self.oracle.given(room, number, &user, value, moment, given.sequence);
+                if let Some(saboteur) = &mut self.saboteur {
+                    saboteur.after_given(&self.schedule.rooms[room], &self.presents[&(room, number)]).await?;
+                }
+                if self.again.remove(&(room, number)) {
+                    self.give_again(room, number);
+                }
             }
             Done::GivenAgain { room, number, given } => {
                 self.oracle.given_again(room, number, given.sequence, given.repeated);
@@ -216,12 +240,15 @@ impl Evening {
             Done::Said { room, number, moment, sequence } => self.oracle.said(room, number, moment, sequence),
             Done::Liked { room, accepted } => self.oracle.liked(room, accepted),
         }
+        Ok(())
     }
 
     fn hear(&mut self, report: Report) {
         match report {
             Report::Joined { viewer } => drop(self.joined.insert(viewer)),
             Report::Stayed(stay) => self.stays.push(stay),
+            Report::Astray { viewer, room, asked } => self.oracle.astray(viewer, room, &asked),
+            Report::Shown { room, shown } => self.oracle.shown(room, &shown),
             Report::Watched { child, gifts, lines, likes } => drop(self.watched.insert(child, [gifts, lines, likes])),
             Report::Latencies { tenths } => {
                 tenths.into_iter().for_each(|(tenths, count)| *self.tenths.entry(tenths).or_default() += count);

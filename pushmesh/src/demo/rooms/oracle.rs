@@ -9,7 +9,7 @@ use std::{
 use pushmesh_protocol::UserId;
 use serde::{Deserialize, Serialize};
 
-use crate::demo::oracle::{EDGE, Moment};
+use crate::demo::oracle::Moment;
 
 /// Numbers of a room's gifts or lines in the order in which a member saw them: runs of (first, how many).
 pub type Runs = Vec<(u32, u32)>;
@@ -19,13 +19,21 @@ pub type Runs = Vec<(u32, u32)>;
 pub struct Stay {
     pub viewer: usize,
     pub room: usize,
-    /// When he was told that he is in, and when he asked to leave, in microseconds of the demo's clock.
+    /// When he was told that he is in, and when he first wanted to leave, in microseconds of the demo's clock.
     pub joined_us: u64,
     pub left_us: Option<u64>,
     pub gifts: Runs,
     pub lines: Runs,
-    /// The client library said that something is missing for good.
+    /// The client library said that something is missing for good. Nothing dies in a demo, and all that is said lies in the
+    /// streams: it is never right.
     pub gaps: u32,
+}
+
+/// When each gift and line of a room was shown to the last of those who stay there, in microseconds of the demo's clock.
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Shown {
+    pub gifts: BTreeMap<u32, u64>,
+    pub lines: BTreeMap<u32, u64>,
 }
 
 /// Something that a door accepted.
@@ -42,6 +50,7 @@ struct Room {
     lines: BTreeMap<u32, Accepted>,
     ledger: HashMap<UserId, u64>,
     likes: u64,
+    shown: Shown,
 }
 
 /// What the oracle knows of an evening.
@@ -50,6 +59,8 @@ pub struct Oracle {
     rooms: Vec<Room>,
     /// Answers that contradict each other.
     contradictions: Vec<String>,
+    /// Viewers that asked a room for something and were never answered.
+    astray: Vec<String>,
 }
 
 /// What the room's owner says in the end.
@@ -71,6 +82,12 @@ pub struct Judgement {
     pub likes_counted: u64,
     pub chat_lost: u64,
     pub chat_out_of_order: u64,
+    /// Viewers whom no room answered.
+    #[serde(skip)]
+    pub astray: u64,
+    /// Gaps that viewers were told of.
+    #[serde(skip)]
+    pub gaps: u64,
     /// The first few breaches, for people.
     #[serde(skip)]
     pub breaches: Vec<String>,
@@ -78,13 +95,17 @@ pub struct Judgement {
 
 impl Oracle {
     pub fn new(rooms: usize) -> Self {
-        Self { rooms: (0..rooms).map(|_| Room::default()).collect(), contradictions: Vec::new() }
+        Self { rooms: (0..rooms).map(|_| Room::default()).collect(), contradictions: Vec::new(), astray: Vec::new() }
     }
 
     pub fn given(&mut self, room: usize, number: u32, user: &UserId, value: u64, at: Moment, sequence: u64) {
         let room = &mut self.rooms[room];
         room.gifts.insert(number, Accepted { at, sequence });
         *room.ledger.entry(user.clone()).or_default() += value;
+    }
+
+    pub fn is_given(&self, room: usize, number: u32) -> bool {
+        self.rooms[room].gifts.contains_key(&number)
     }
 
     /// A gift said again must have the first answer.
@@ -98,6 +119,22 @@ impl Oracle {
 
     pub fn said(&mut self, room: usize, number: u32, at: Moment, sequence: u64) {
         self.rooms[room].lines.insert(number, Accepted { at, sequence });
+    }
+
+    /// What the viewers of one process who stay in a room have been shown there.
+    pub fn shown(&mut self, room: usize, shown: &Shown) {
+        let all = &mut self.rooms[room].shown;
+        for (all, shown) in [(&mut all.gifts, &shown.gifts), (&mut all.lines, &shown.lines)] {
+            for (number, at) in shown {
+                let last = all.entry(*number).or_default();
+                *last = (*last).max(*at);
+            }
+        }
+    }
+
+    /// A viewer asked this of a room, and was never told.
+    pub fn astray(&mut self, viewer: u64, room: usize, asked: &str) {
+        self.astray.push(format!("viewer {viewer} asked room {room} {asked}, and was never told"));
     }
 
     pub fn liked(&mut self, room: usize, count: u64) {
@@ -130,7 +167,8 @@ impl Oracle {
             likes_counted: books.iter().map(|books| books.likes_total).sum(),
             ..Default::default()
         };
-        self.contradictions.iter().for_each(|text| judgement.breach(|| text.clone()));
+        judgement.astray = self.astray.len() as u64;
+        self.contradictions.iter().chain(&self.astray).for_each(|text| judgement.breach(|| text.clone()));
         for (number, (room, books)) in self.rooms.iter().zip(books).enumerate() {
             if !exact(room, books) {
                 judgement.ledger_exact = false;
@@ -145,12 +183,16 @@ impl Oracle {
 
     fn judge_stay(&self, stay: &Stay, judgement: &mut Judgement) {
         let room = &self.rooms[stay.room];
-        let gifts = seen(&stay.gifts, &room.gifts, stay);
+        let gifts = seen(&stay.gifts, &room.gifts, &room.shown.gifts, stay);
         judgement.gifts_lost += gifts.lost;
         judgement.gifts_twice += gifts.twice + gifts.unknown;
-        let lines = seen(&stay.lines, &room.lines, stay);
+        let lines = seen(&stay.lines, &room.lines, &room.shown.lines, stay);
         judgement.chat_lost += lines.lost;
         judgement.chat_out_of_order += lines.disorder + lines.twice + lines.unknown;
+        judgement.gaps += u64::from(stay.gaps);
+        if stay.gaps > 0 {
+            judgement.breach(|| format!("viewer {} in room {} was told of {} gaps", stay.viewer, stay.room, stay.gaps));
+        }
         if gifts != Seen::default() {
             judgement.breach(|| format!("viewer {} in room {}, gifts: {gifts:?}", stay.viewer, stay.room));
         }
@@ -170,7 +212,8 @@ struct Seen {
     disorder: u64,
 }
 
-fn seen(runs: &Runs, accepted: &BTreeMap<u32, Accepted>, stay: &Stay) -> Seen {
+/// He must have seen what was asked for after he was in; and if he left, only what all of those who stay had been shown before.
+fn seen(runs: &Runs, accepted: &BTreeMap<u32, Accepted>, shown: &BTreeMap<u32, u64>, stay: &Stay) -> Seen {
     let mut outcome = Seen::default();
     let (mut numbers, mut last) = (HashSet::new(), 0);
     for number in runs.iter().flat_map(|(first, count)| *first..first + count) {
@@ -181,11 +224,13 @@ fn seen(runs: &Runs, accepted: &BTreeMap<u32, Accepted>, stay: &Stay) -> Seen {
             Some(item) => last = item.sequence,
         }
     }
-    let (joined, left) = (Duration::from_micros(stay.joined_us), stay.left_us.map(Duration::from_micros));
-    let must = |item: &Accepted| {
-        item.at.earliest >= joined && left.is_none_or(|left| item.at.latest.saturating_add(EDGE) <= left)
+    let joined = Duration::from_micros(stay.joined_us);
+    let must = |number: &u32, item: &Accepted| {
+        let in_time = |left: u64| shown.get(number).is_some_and(|last| *last <= left);
+        item.at.earliest >= joined && stay.left_us.is_none_or(in_time)
     };
-    outcome.lost = accepted.iter().filter(|(number, item)| must(item) && !numbers.contains(number)).count() as u64;
+    let missed = accepted.iter().filter(|(number, item)| must(number, item) && !numbers.contains(number));
+    outcome.lost = missed.count() as u64;
     outcome
 }
 
@@ -196,13 +241,19 @@ fn exact(room: &Room, books: &Books) -> bool {
     in_order && told == room.ledger && books.gifts_total == room.ledger.values().sum::<u64>()
 }
 
+impl Stay {
+    pub fn begin(viewer: usize, room: usize, joined_us: u64) -> Self {
+        Self { viewer, room, joined_us, left_us: None, gifts: vec![], lines: vec![], gaps: 0 }
+    }
+}
+
 impl Judgement {
     pub fn is_right(&self) -> bool {
-        let none = [self.gifts_lost, self.gifts_twice, self.chat_lost, self.chat_out_of_order];
+        let none = [self.gifts_lost, self.gifts_twice, self.chat_lost, self.chat_out_of_order, self.astray, self.gaps];
         none.iter().all(|count| *count == 0) && self.ledger_exact && self.likes_accepted == self.likes_counted
     }
 
-    fn breach(&mut self, text: impl FnOnce() -> String) {
+    pub fn breach(&mut self, text: impl FnOnce() -> String) {
         if self.breaches.len() < 10 {
             self.breaches.push(text());
         }
@@ -271,10 +322,33 @@ mod tests {
     fn what_happened_before_or_at_the_end_of_a_stay_is_not_missed() {
         let late = Stay { joined_us: 2_600_000, ..stay(&[(1, 1)], &[(1, 1)]) };
         assert!(evening().judge(&[late], &books()).is_right());
-        let early = Stay { left_us: Some(2_600_000), ..stay(&[], &[]) };
-        assert!(evening().judge(&[early], &books()).is_right());
-        let long = Stay { left_us: Some(4_600_000), ..stay(&[], &[]) };
-        assert_eq!(evening().judge(&[long], &books()).gifts_lost, 2);
+    }
+
+    #[test]
+    fn who_left_must_have_seen_what_all_who_stayed_had_been_shown_before() {
+        let mut oracle = evening();
+        // The first gift was shown at 2.1 s to some and at 2.9 s to the last; the second line to nobody who stayed.
+        let shown =
+            |at, lines: &[(u32, u64)]| Shown { gifts: [(0, at)].into(), lines: lines.iter().copied().collect() };
+        oracle.shown(0, &shown(2_900_000, &[(0, 2_600_000)]));
+        oracle.shown(0, &shown(2_100_000, &[]));
+        let lost = |left_us| {
+            let judgement = oracle.judge(&[Stay { left_us: Some(left_us), ..stay(&[], &[]) }], &books());
+            (judgement.gifts_lost, judgement.chat_lost)
+        };
+        assert_eq!([lost(2_599_999), lost(2_600_000), lost(2_899_999)], [(0, 0), (0, 1), (0, 1)]);
+        assert_eq!([lost(2_900_000), lost(9_000_000)], [(1, 1), (1, 1)]);
+    }
+
+    #[test]
+    fn whom_no_room_answers_and_whoever_is_told_of_a_gap_is_a_breach() {
+        let whole = stay(&[(0, 2)], &[(0, 2)]);
+        let told = evening().judge(&[Stay { gaps: 1, ..whole.clone() }], &books());
+        assert!(!told.is_right() && told.breaches.len() == 1, "{told:?}");
+        let mut oracle = evening();
+        oracle.astray(7, 0, "to be let in");
+        let lost = oracle.judge(&[whole], &books());
+        assert!(!lost.is_right() && lost.breaches[0].contains("viewer 7"), "{lost:?}");
     }
 
     #[test]

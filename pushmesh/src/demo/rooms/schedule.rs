@@ -14,7 +14,9 @@ const WANDERER: usize = 20;
 const CHAT_PER_SECOND: f64 = 20.0;
 const GIFTS_PER_SECOND: f64 = 10.0;
 /// Requests a second, each of several likes.
-const LIKES_PER_SECOND: f64 = 80.0;
+const LIKES_PER_SECOND: f64 = 200.0;
+/// Most likes of one request: what one user may give a second.
+const LIKES_AT_ONCE: u32 = 20;
 /// One gift in so many is sent again under its key, as after a timeout: it must have no second effect.
 const AGAIN: u32 = 8;
 /// Longest line that is said, in bytes of UTF-8.
@@ -34,6 +36,8 @@ pub struct Line {
 pub struct Viewer {
     pub user: UserId,
     pub room: usize,
+    /// From room to room; the others stay.
+    pub walks: bool,
 }
 
 /// One thing to do.
@@ -94,6 +98,7 @@ pub fn schedule(lines: &[Line], viewers: usize, length: Duration, seed: u64) -> 
         .map(|number| Viewer {
             user: UserId::new(&format!("viewer-{number}")).expect("a token"),
             room: if number % 10 < STAGE_SHARE { 0 } else { 1 + number % (ROOMS - 1) },
+            walks: number % WANDERER == WANDERER - 1,
         })
         .collect();
     let mut evening = Evening { rng: &mut rng, acts: Vec::new(), gifts: vec![0; ROOMS], lines: vec![0; ROOMS] };
@@ -163,13 +168,13 @@ impl Evening<'_> {
                 return;
             }
             let user = UserId::new(&format!("fan-{}", self.rng.u32(..400))).expect("a token");
-            let (room, count) = (self.room(), self.rng.u32(1..=8));
+            let (room, count) = (self.room(), self.rng.u32(1..=LIKES_AT_ONCE));
             self.acts.push((Duration::from_secs_f64(at), Act::Like { room, user, count }));
         }
     }
 
     fn walks(&mut self, viewers: &[Viewer], length: Duration) {
-        for (viewer, start) in viewers.iter().enumerate().filter(|(number, _)| number % WANDERER == WANDERER - 1) {
+        for (viewer, start) in viewers.iter().enumerate().filter(|(_, viewer)| viewer.walks) {
             let (mut at, mut here) = (1.0 + self.rng.f64() * 5.0, start.room);
             while at < length.as_secs_f64() {
                 let there = (here + self.rng.usize(1..ROOMS)) % ROOMS;

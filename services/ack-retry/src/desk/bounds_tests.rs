@@ -5,7 +5,7 @@ use std::time::Instant;
 use pushmesh_protocol::{
     CallId, Unit,
     frame::Call,
-    message::{AtEnd, Body, Delivery, LoginEnded, Policy, Target},
+    message::{AckOutcome, AtEnd, Body, DeadReason, Delivery, LoginEnded, Policy, PushOrder, Target},
 };
 
 use super::{world::*, *};
@@ -79,8 +79,9 @@ fn end_of_a_login_with(pushes: usize) -> Duration {
 
 #[test]
 fn many_pushes_of_one_user_cost_no_more_than_as_many_of_many() {
-    let of_many: Duration = (0..16).map(|_| end_of_a_login_with(1_000)).sum();
-    let of_one = end_of_a_login_with(16_000);
-    // Sixteen times as long, did each look at all the others.
-    assert!(of_one < of_many * 5, "{of_many:?} for 16 times 1,000, {of_one:?} for 16,000");
+    // The fastest of some: what a busy machine does in between counts for neither.
+    let fastest = |pushes| (0..5).map(|_| end_of_a_login_with(pushes)).min().expect("five");
+    let (few, many) = (fastest(1_000), fastest(16_000));
+    // Sixteen times as long as that, did each look at all the others.
+    assert!(many < 16 * few * 5, "{few:?} for 1,000, {many:?} for 16,000");
 }

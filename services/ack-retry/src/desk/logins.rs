@@ -12,6 +12,7 @@ use pushmesh_protocol::{
 };
 
 use super::{Desk, Effect};
+use crate::sessions::Known;
 
 impl Desk {
     /// A record ended a login: the message of PUSH that says so waits until it stands beside each session it concerns.
@@ -26,6 +27,18 @@ impl Desk {
             }
         }
         self.step_logins(user);
+        // What waits for his next login may have got it, on a connection that stands.
+        let waiting: Vec<_> =
+            self.users.get(user).into_iter().flat_map(|user| &user.inbox).map(|(_, push)| *push).collect();
+        for push in waiting {
+            self.step(push, now);
+        }
+    }
+
+    /// The login that a session is in.
+    pub(super) fn login_of<'a>(&'a self, known: &'a Known) -> &'a LoginId {
+        let began = &known.session.login_id;
+        self.users.get(&known.user).map_or(began, |user| user.ended.current(began))
     }
 
     /// A key beside a session was put, here or by an owner before.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use pushmesh_protocol::message::EndedBy;
+use pushmesh_protocol::{ConnId, LoginId, message::EndedBy};
 
 use super::{world::*, *};
 

@@ -1,6 +1,10 @@
 //! Which login a session is in, and where that stands.
 
-use pushmesh_protocol::{frame::KickReason, message::CometOrder};
+use pushmesh_protocol::{
+    Instance,
+    frame::KickReason,
+    message::{AckOutcome, AtEnd, CometOrder, Session, SessionLogin},
+};
 
 use super::{tests::online, world::*, *};
 
@@ -142,6 +146,50 @@ fn the_login_that_times_out_is_the_one_the_session_is_in() {
 }
 
 #[test]
+fn a_login_that_goes_on_with_a_session_that_began_with_it_does_not_time_out_with_an_older_one() {
+    let mut world = online();
+    world.login_ended_by("alice", "l1", Some(by(5, "l2")));
+    world.leave("alice", "a");
+    world.pass(LEFT / 2);
+    // The login system's login, and a token that names it.
+    world.connect("alice", "phone", "l2", "b", "c2");
+    world.leave("alice", "b");
+    world.pass(LEFT / 2);
+    assert!(world.reports.is_empty(), "{:?}", world.reports);
+    assert_eq!(world.sessions.keys().map(|(_, conn)| conn.clone()).collect::<Vec<_>>(), [conn("b")]);
+    world.pass(LEFT / 2);
+    assert_eq!(world.reports.iter().map(|report| report.login_id.clone()).collect::<Vec<_>>(), [Some(login("l2"))]);
+    assert!(world.sessions.is_empty() && world.logins.is_empty());
+}
+
+#[test]
+fn what_waits_in_the_inbox_has_its_tries_in_the_login_that_a_record_began() {
+    for taken_over in [false, true] {
+        let mut world = online();
+        let push = world.message("alice", "m", AtEnd::Inbox);
+        world.pass(3 * RETRY);
+        assert_eq!((world.times(push).len(), world.desk.load().inbox), (3, 1), "three, and then the inbox");
+        world.login_ended_by("alice", "l1", Some(by(5, "l2")));
+        world.pass(3 * RETRY);
+        assert_eq!((world.times(push).len(), world.desk.load().inbox), (6, 1), "three more in the next login");
+        if taken_over {
+            world.take_over(|| true);
+        }
+        // Another kind says the same, and the session is put again.
+        world.login_ended_by("alice", "l1", Some(by(5, "l2")));
+        world.set_comets(&[]);
+        world.set_comets(&[("c1", 1)]);
+        world.pass(3 * RETRY);
+        assert_eq!(world.times(push).len(), 6, "never a fourth within a login");
+        world.login_ended_by("alice", "l2", Some(by(9, "l3")));
+        world.pass(1);
+        world.answer("alice", "a", push, AckOutcome::Acked);
+        assert_eq!((world.times(push).len(), world.outcomes(push)), (7, vec![Outcome::Acked]));
+        world.nothing_is_left();
+    }
+}
+
+#[test]
 fn a_purge_never_takes_a_session_that_was_put_again() {
     let mut world = online();
     world.set_comets(&[]);
@@ -157,6 +205,56 @@ fn a_purge_never_takes_a_session_that_was_put_again() {
     world.prompt = true;
     world.pass(LEFT);
     assert_eq!((world.sessions.len(), world.reports.len()), (0, 2), "it ends like any other");
+}
+
+#[test]
+fn a_session_that_is_put_over_the_marker_of_its_purge_ends_anew() {
+    for put_before_its_purge_is_known in [true, false] {
+        let mut world = online();
+        world.leave("alice", "a");
+        world.prompt = false;
+        world.pass(LEFT);
+        world.run_effect(0);
+        let Some(Effect::PurgeSession { session, revision, .. }) = world.effects.pop() else { panic!("a purge") };
+        // It takes place. Its comet, unheard until now, puts the key again: the watch saw the last of the two alone.
+        let (session_was, _) = world.sessions.remove(&(user("alice"), conn("a"))).unwrap();
+        world.revision += 1;
+        let purged = Event::Done(Done::SessionPurged { session, revision, purged: true });
+        let again = Session { left: None, ..session_was };
+        if put_before_its_purge_is_known {
+            world.put_session(user("alice"), conn("a"), again);
+            world.apply(purged);
+        } else {
+            world.apply(purged);
+            world.put_session(user("alice"), conn("a"), again);
+        }
+        let push = world.call("alice", "phone", "l1", "call");
+        assert_eq!(world.times(push), [0], "it is reached");
+        world.answer("alice", "a", push, AckOutcome::Acked);
+        world.prompt = true;
+        world.leave("alice", "a");
+        world.pass(LEFT);
+        assert_eq!((world.sessions.len(), world.reports.len()), (0, 2), "it ends like any other");
+        world.nothing_is_left();
+    }
+}
+
+#[test]
+fn a_session_seen_first_in_a_restarted_watch_has_what_became_of_its_login_beside_it() {
+    let mut world = online();
+    world.login_ended_by("bob", "l7", Some(by(5, "l8")));
+    world.apply(Event::SessionsRestarted);
+    world.apply(Event::Session {
+        user: user("alice"),
+        conn: conn("a"),
+        session: world.sessions[&(user("alice"), conn("a"))].0.clone(),
+        revision: world.revision,
+    });
+    world.connect("bob", "phone", "l7", "b", "c1");
+    assert!(world.standing().is_empty(), "the snapshot may hold it still");
+    world.apply(Event::SessionsCurrent);
+    assert_eq!(world.standing(), ["b: l7→l8/5"]);
+    world.nothing_is_left();
 }
 
 #[test]

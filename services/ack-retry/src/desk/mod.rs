@@ -8,11 +8,13 @@
 //! everything delivered to the old one as sent once, never sends a fourth time. At most one effect of a push is on its
 //! way at a time: `pending` sees its writes in order.
 
+mod action;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may")]
 mod bounds_tests;
 mod ending;
 mod entry;
+mod event;
 mod fact;
 mod logins;
 #[cfg(test)]
@@ -25,6 +27,7 @@ mod presence;
 mod presence_tests;
 #[cfg(test)]
 mod properties;
+mod rules;
 mod sending;
 #[cfg(test)]
 mod tests;
@@ -37,188 +40,24 @@ use std::{
     time::Duration,
 };
 
+pub use action::{Action, Effect};
 pub use entry::Outcome;
 use entry::{Entry, User};
+pub use event::{Done, Event};
 pub use fact::Fact;
 pub use logins::Written;
 use pushmesh_protocol::{
-    ConnId, Instance, LoginId, Partition, PushId, Token, UserId,
-    message::{
-        AckOutcome, CometItem, DeadReason, Epoch, LoginAnswer, LoginReport, Millis, Pending, PushOrder, Session,
-        SessionLogin,
-    },
+    Partition, PushId, Token, UserId,
+    message::{Epoch, Millis},
 };
+pub use rules::Rules;
 
 use crate::{
     logins::Logins,
-    sessions::{Known, Sessions},
+    sessions::Sessions,
     slab::{Id, Slab},
     wheel::Wheel,
 };
-
-/// What the configuration says about pushes and sessions.
-#[derive(Debug, Clone)]
-pub struct Rules {
-    /// Between two transmissions, and from the last one to the outcome.
-    pub retry_interval: Duration,
-    /// Transmissions of a push within one login.
-    pub transmissions: u8,
-    /// Unacknowledged for this long, a push is written to `pending`.
-    pub suspect_after: Duration,
-    /// An absent session's login ends after this long.
-    pub left_after: Duration,
-    pub inbox_max_age: Duration,
-    pub inbox_max_per_user: usize,
-    /// Pushes whose content is held in memory, in one partition: beyond, PUSH is not pulled.
-    pub pushes_max: usize,
-    /// Bytes of that content.
-    pub bytes_max: usize,
-    /// Pushes not settled, in one partition, with content in memory or without: beyond, PUSH is not pulled. Inboxes take
-    /// half of them, so that what must be told now is never held up by what waits for days.
-    pub entries_max: usize,
-    /// A CALL_ENDED that nobody could be sent expires after this long.
-    pub withdrawal_lifetime: Duration,
-}
-
-impl Rules {
-    /// Pushes in the inboxes of one partition; what would enter one beyond is a dead letter.
-    fn inbox_max(&self) -> usize {
-        self.entries_max / 2
-    }
-}
-
-/// What happened.
-#[derive(Debug)]
-pub enum Event {
-    /// A message of PUSH: `sequence` is its place in the stream.
-    Order {
-        sequence: u64,
-        order: PushOrder,
-        stored_at: Millis,
-        delivered_before: bool,
-    },
-    /// A key of `pending`, read at take-over.
-    Loaded {
-        pending: Pending,
-    },
-    /// Sessions, pending pushes and comets are known: from now on things are sent.
-    Ready,
-    /// A comet said what became of a transmission.
-    Answer {
-        user: UserId,
-        conn: ConnId,
-        push: PushId,
-        outcome: AckOutcome,
-    },
-    /// A session's key was put.
-    Session {
-        user: UserId,
-        conn: ConnId,
-        session: Session,
-        revision: u64,
-    },
-    /// A session's key is gone.
-    SessionGone {
-        user: UserId,
-        conn: ConnId,
-    },
-    /// What became of the login that a session began with was put beside it.
-    LoginStands {
-        user: UserId,
-        conn: ConnId,
-        login: SessionLogin,
-        revision: u64,
-    },
-    /// That key is gone.
-    LoginGone {
-        user: UserId,
-        conn: ConnId,
-        revision: u64,
-    },
-    /// The watch of sessions begins anew with a full snapshot.
-    SessionsRestarted,
-    /// The snapshot is complete.
-    SessionsCurrent,
-    /// The comets that are alive.
-    Comets(HashMap<Instance, Epoch>),
-    /// Whether the broker is reached.
-    Connected(bool),
-    Done(Done),
-    /// Time went by.
-    Tick,
-}
-
-/// What is to be done.
-#[derive(Debug)]
-pub enum Action {
-    /// Hand it to the comet, in this order.
-    Send { comet: Instance, item: Box<CometItem> },
-    /// The message of PUSH has served.
-    Ack { sequence: u64 },
-    /// To be tried until it succeeds; answered with an [`Event::Done`].
-    Effect(Effect),
-    /// For metrics and logs.
-    Note(Fact),
-}
-
-/// What takes time and may have to wait for the broker.
-#[derive(Debug)]
-pub enum Effect {
-    /// Write the key of a push in `pending`.
-    Keep { push: Id, pending: Box<Pending> },
-    /// Purge the key of a push.
-    Forget { user: UserId, id: PushId, hold: Option<u64> },
-    /// Read the key of a push.
-    Fetch { push: Id, user: UserId, id: PushId },
-    /// Store a dead letter.
-    Bury { push: Id, id: PushId, user: UserId, order: Box<PushOrder>, reason: DeadReason, detail: String },
-    /// Report the end of a session's login.
-    Report { session: Id, report: Box<LoginReport> },
-    /// Purge a session's key, as it stood at this revision.
-    PurgeSession { session: Id, user: UserId, conn: ConnId, revision: u64 },
-    /// Write what became of a session's login beside it.
-    KeepLogin { user: UserId, conn: ConnId, written: Written },
-    /// Purge such a key, as it stood at this revision.
-    PurgeLogin { user: UserId, conn: ConnId, revision: u64 },
-}
-
-/// An effect that succeeded.
-#[derive(Debug)]
-pub enum Done {
-    Kept {
-        push: Id,
-    },
-    Forgotten {
-        hold: Option<u64>,
-    },
-    Fetched {
-        push: Id,
-        pending: Option<Box<Pending>>,
-    },
-    Buried {
-        push: Id,
-    },
-    Reported {
-        session: Id,
-        answer: LoginAnswer,
-    },
-    /// `false`: the key had been put again.
-    SessionPurged {
-        session: Id,
-        revision: u64,
-        purged: bool,
-    },
-    LoginKept {
-        user: UserId,
-        conn: ConnId,
-        written: Written,
-    },
-    LoginPurged {
-        user: UserId,
-        conn: ConnId,
-        revision: u64,
-    },
-}
 
 /// What a timer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -387,11 +226,12 @@ impl Desk {
         for user in users {
             self.replace_older(&user, now);
         }
+        // What waits in the inbox for another login than those that have tried asks which ones these are.
+        self.step_all_logins();
         for id in self.pushes.ids() {
             self.note_reconnect_since_last(id);
             self.step(id, now);
         }
-        self.step_all_logins();
     }
 
     // While the broker is away nothing is sent, and the time does not count: an acknowledgement could not have come.
@@ -427,11 +267,6 @@ impl Desk {
         let user = self.users.get_mut(user).expect("inserted above");
         user.touched = now;
         user
-    }
-
-    fn login_of(&self, user: &UserId, conn: &ConnId) -> Option<LoginId> {
-        let known: &Known = self.sessions.get(self.sessions.find(user, conn)?)?;
-        Some(known.session.login_id.clone())
     }
 }
 

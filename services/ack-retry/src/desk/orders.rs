@@ -176,7 +176,8 @@ impl Desk {
                 Some(id) => self.settle(id, Outcome::Acked, None, now),
                 // Of a push that an earlier owner sent, and that is still to come from PUSH; or long settled.
                 None => {
-                    let Some(login) = self.login_of(user, conn) else { return };
+                    let known = self.sessions.find(user, conn).and_then(|session| self.sessions.get(session));
+                    let Some(login) = known.map(|known| self.login_of(known).clone()) else { return };
                     let user = self.user(user, now);
                     if !user.settled.contains(push) {
                         user.settled.remember(Some(&login), push);

@@ -8,6 +8,7 @@ use pushmesh_protocol::{
 
 use super::{Action, Desk, Effect, Fact, Timer, User, millis};
 use crate::{
+    logins::Ended,
     sessions::{Change, Known},
     slab::Id,
 };
@@ -146,8 +147,12 @@ impl Desk {
         if !self.ready {
             return self.arm_session(id, now + REPORT_AGAIN);
         }
-        let ends_login = self.sessions.ends_login(id);
         let left_after = millis(self.rules.left_after);
+        let Some(known) = self.sessions.get(id) else { return };
+        let nothing = Ended::default();
+        let ended = self.users.get(&known.user).map_or(&nothing, |user| &user.ended);
+        let ends_login = self.sessions.ends_login(id, ended);
+        let login = ended.current(&known.session.login_id).clone();
         let Some(known) = self.sessions.get_mut(id) else { return };
         known.timer = None;
         let Some(since) = known.absent_since.filter(|_| !known.ending) else { return };
@@ -156,12 +161,10 @@ impl Desk {
         }
         known.ending = true;
         if ends_login {
-            let began = &known.session.login_id;
-            let login = self.users.get(&known.user).map_or(began, |user| user.ended.current(began));
             let report = LoginReport {
                 user: known.user.clone(),
                 device: Some(known.session.device.clone()),
-                login_id: Some(login.clone()),
+                login_id: Some(login),
                 event: ReportedEvent::Offline(OfflineCause::Timeout),
                 at: *known.reported_at.get_or_insert(now),
                 trace: None,

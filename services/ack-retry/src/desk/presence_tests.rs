@@ -1,6 +1,6 @@
 use pushmesh_protocol::{
     frame::KickReason,
-    message::{CometOrder, OfflineCause, ReportedEvent},
+    message::{CometOrder, LoginAnswer, OfflineCause, ReportedEvent},
 };
 
 use super::{tests::online, world::*, *};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use proptest::prelude::*;
 use pushmesh_protocol::{
     PushId,
-    message::{AckOutcome, AtEnd},
+    message::{AckOutcome, AtEnd, PushOrder},
 };
 
 use super::{world::*, *};

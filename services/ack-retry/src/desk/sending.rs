@@ -108,7 +108,7 @@ impl Desk {
     }
 
     fn next_in_inbox(&self, entry: &Entry) -> Next {
-        let untried = |(_, known): &(Id, &Known)| !entry.has_login_tried(&known.session.login_id);
+        let untried = |(_, known): &(Id, &Known)| !entry.has_login_tried(self.login_of(known));
         if self.connected && self.targets(entry).iter().any(untried) {
             return Next::LeaveInbox;
         }
@@ -135,7 +135,7 @@ impl Desk {
         let targets: Vec<_> = self
             .targets(entry)
             .into_iter()
-            .map(|(_, known)| (known.session.comet.clone(), known.conn.clone(), known.session.login_id.clone()))
+            .map(|(_, known)| (known.session.comet.clone(), known.conn.clone(), self.login_of(known).clone()))
             .collect();
         let entry = self.pushes.get_mut(id).expect("found above");
         let Some(order) = entry.order.as_deref() else { return };

@@ -1,4 +1,4 @@
-use pushmesh_protocol::message::{AckOutcome, AtEnd, CometOrder, PendingState, Source};
+use pushmesh_protocol::message::{AckOutcome, AtEnd, CometOrder, DeadReason, PendingState, PushOrder, Session, Source};
 
 use super::{world::*, *};
 

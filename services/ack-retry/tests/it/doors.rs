@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use pushmesh_auth::Scope;
 use pushmesh_proto::v1::{ListPendingRequest, PushPolicy, PushRequest};
 use pushmesh_protocol::{PushId, Token};
@@ -67,8 +65,14 @@ async fn who_may_not_push_or_pushes_nonsense_is_refused() {
 
     mesh.nats.kill();
     let mut request = mesh.authorized(push("2"), &[Scope::PushWrite]);
-    request.set_timeout(Duration::from_secs(10));
+    request.set_timeout(LONG);
     let away = pushes.push(request).await.unwrap_err();
-    assert_eq!(away.code(), Code::Unavailable, "{away:?}");
+    let mut request = mesh.authorized(ListPendingRequest { user: "ann".to_owned() }, &[Scope::PushWrite]);
+    request.set_timeout(LONG);
+    for away in [away, pushes.list_pending(request).await.unwrap_err()] {
+        assert_eq!(away.code(), Code::Unavailable, "{away:?}");
+        let again = away.metadata().get("grpc-retry-pushback-ms").expect("when to try again");
+        assert!(again.to_str().unwrap().parse::<u64>().unwrap() > 0, "{away:?}");
+    }
     assert!(mesh.path().exists());
 }

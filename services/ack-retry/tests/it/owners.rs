@@ -10,6 +10,7 @@ use crate::mesh::{LONG, Mesh, partition};
 const USERS: usize = 40;
 const TAKEN: &str = "pushmesh_membership_take_overs_total";
 const FENCED: &str = "pushmesh_membership_fenced_total";
+const UNHEARD: [&str; 2] = ["not heard by itself", "left the mesh unheard"];
 
 /// Forty users online, each with pushes before and after the change of owners.
 async fn story(kill: bool) {
@@ -46,13 +47,15 @@ async fn story(kill: bool) {
         if dead == pushes.len() { Ok(()) } else { Err(format!("{dead} of {}", pushes.len())) }
     })
     .await;
+    // A machine so busy that one of them did not hear itself makes a crash of what is a hand-over here.
+    let fenced = [&first, &second].iter().any(|process| UNHEARD.iter().any(|line| process.stderr().contains(line)));
     for (push, n) in &pushes {
         let times = comet.transmissions(*push).len();
-        let least = if kill { 2 } else { 3 };
+        let least = if kill || fenced { 2 } else { 3 };
         assert!((least..=3).contains(&times), "{times} transmissions of {push} to {}", name(*n));
     }
     mesh.nothing_is_left().await;
-    second.kill();
+    second.expect_drained(LONG).await;
     mesh.no_push_waits().await;
 }
 
@@ -196,7 +199,7 @@ async fn an_owner_that_stood_still_sends_nothing_under_its_old_lease() {
         assert!((least..=3).contains(&times), "{times} of {push}, whose owner handed over");
     }
     let mut newest = HashMap::new();
-    for (_, item) in comet.items() {
+    for item in comet.items() {
         let seen = newest.entry(item.partition).or_insert(item.epoch);
         assert!(item.epoch >= *seen, "partition {}: epoch {} after {seen}", item.partition, item.epoch);
         *seen = item.epoch;

@@ -1,6 +1,6 @@
 use pushmesh_protocol::{
     Kind, LoginId,
-    message::{EndedBy, OfflineCause, ReportedEvent, Successor},
+    message::{AtEnd, EndedBy, OfflineCause, ReportedEvent, Successor},
 };
 use pushmesh_testkit::wait_for;
 
@@ -95,7 +95,9 @@ async fn what_became_of_a_login_stands_beside_its_session_from_owner_to_owner() 
         mesh.login_ended_by(&Kind::new(kind).unwrap(), "alice", "l1", Some(by(5))).await;
     }
     let revision = stands_by(&mesh, "a", Some(5)).await;
-    mesh.no_push_waits().await;
+    // What is behind them in the partition comes after them.
+    let behind = mesh.message("alice", "behind", AtEnd::Drop).await;
+    comet.has(behind, 1).await;
     assert_eq!(mesh.standing("alice", "a").await.unwrap().1, revision);
     one.kill();
     let mut two = mesh.ack_retry("two", &[]).await;

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::time::Instant;
 
 use pushmesh_protocol::{
     PushId,
@@ -15,6 +15,7 @@ async fn a_client_that_never_acknowledges_gets_exactly_three_and_then_it_is_a_de
     let _ack_retry = mesh.ack_retry("one", &[]).await;
     let comet = mesh.comet("c1").await;
     mesh.put_session(&comet, "alice", "phone", "l1", "a").await;
+    let begun = Instant::now();
     let push = mesh.call("alice", "phone", "l1", "call").await;
     let dead = wait_for("a dead letter", LONG, async || {
         let dead = mesh.dead().await;
@@ -27,17 +28,16 @@ async fn a_client_that_never_acknowledges_gets_exactly_three_and_then_it_is_a_de
     assert!(matches!(order, PushOrder::Deliver(delivery) if delivery.id == push));
     let times = comet.transmissions(push);
     assert_eq!(times.len(), 3, "never a fourth: {times:?}");
-    for pair in times.windows(2) {
-        let between = pair[1].0 - pair[0].0;
-        assert!(between >= RETRY - Duration::from_millis(20), "{between:?}");
-    }
+    // The intervals themselves are the desk's to prove: what comes late here may be followed soon.
+    let took = begun.elapsed();
+    assert!(took >= RETRY * 2, "{took:?}");
     mesh.nothing_is_left().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_acknowledgement_settles_a_push_and_leaves_nothing() {
     let mesh = Mesh::start().await;
-    let mut ack_retry = mesh.ack_retry("one", &["service.retry_interval=10s"]).await;
+    let mut ack_retry = mesh.ack_retry("one", &["service.retry_interval=60s"]).await;
     let comet = mesh.comet("c1").await;
     mesh.put_session(&comet, "alice", "phone", "l1", "a").await;
     let pushes = futures_util::future::join_all(
@@ -56,7 +56,7 @@ async fn an_acknowledgement_settles_a_push_and_leaves_nothing() {
     .await;
     mesh.nothing_is_left().await;
     assert_eq!(comet.items().len(), 50);
-    ack_retry.kill();
+    ack_retry.expect_drained(LONG).await;
     mesh.no_push_waits().await;
     assert!(mesh.dead().await.is_empty());
 }
@@ -64,7 +64,7 @@ async fn an_acknowledgement_settles_a_push_and_leaves_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_push_waits_for_a_session_and_a_reconnect_is_sent_to_at_once() {
     let mesh = Mesh::start().await;
-    let _ack_retry = mesh.ack_retry("one", &["service.retry_interval=10s"]).await;
+    let _ack_retry = mesh.ack_retry("one", &["service.retry_interval=60s"]).await;
     let (first, second) = (mesh.comet("c1").await, mesh.comet("c2").await);
     let push = mesh.call("alice", "phone", "l1", "call").await;
     wait_for("it to wait in pending", LONG, async || match &mesh.pending_of("alice").await[..] {
@@ -99,7 +99,7 @@ async fn an_offline_users_inbox_waits_for_his_next_login() {
     assert_eq!(comet.transmissions(push).len(), 3);
     mesh.put_session(&comet, "alice", "phone", "l2", "b").await;
     let times = comet.has(push, 4).await;
-    assert_eq!(times[3].1, "b");
+    assert_eq!(times[3], "b");
     comet.ack("alice", "b", push).await;
     mesh.nothing_is_left().await;
 }
@@ -107,7 +107,7 @@ async fn an_offline_users_inbox_waits_for_his_next_login() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_withdrawal_settles_its_push_even_before_that_comes() {
     let mesh = Mesh::start().await;
-    let _ack_retry = mesh.ack_retry("one", &[]).await;
+    let _ack_retry = mesh.ack_retry("one", &["service.retry_interval=60s"]).await;
     let comet = mesh.comet("c1").await;
     mesh.put_session(&comet, "alice", "phone", "l1", "a").await;
     // Alice is connected once something reaches her.
@@ -123,7 +123,7 @@ async fn a_withdrawal_settles_its_push_even_before_that_comes() {
     comet.ack("alice", "a", after).await;
     assert!(comet.transmissions(push).is_empty());
     let told =
-        comet.items().into_iter().any(|(_, item)| matches!(item.order, CometOrder::CallEnded(end) if end.ends == push));
+        comet.items().into_iter().any(|item| matches!(item.order, CometOrder::CallEnded(end) if end.ends == push));
     assert!(told);
     mesh.nothing_is_left().await;
     // A login without a session is told of nothing, and nothing waits for it.
@@ -138,21 +138,27 @@ async fn a_withdrawal_settles_its_push_even_before_that_comes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_away_uses_up_no_tries() {
     let mut mesh = Mesh::start().await;
-    let ack_retry = mesh.ack_retry("one", &["service.retry_interval=1s"]).await;
+    let ack_retry = mesh.ack_retry("one", &["service.retry_interval=3s"]).await;
     let comet = mesh.comet("c1").await;
     mesh.put_session(&comet, "alice", "phone", "l1", "a").await;
     let push = mesh.call("alice", "phone", "l1", "call").await;
     comet.has(push, 1).await;
-    let begun = std::time::Instant::now();
     mesh.nats.kill();
+    let away = Instant::now();
     // Long enough for all three tries and the outcome, had the time counted.
-    wait_for("4 s to pass", LONG, async || if begun.elapsed().as_secs() >= 4 { Ok(()) } else { Err("not yet") }).await;
+    wait_for("10 s to pass", LONG, async || if away.elapsed().as_secs() >= 10 { Ok(()) } else { Err("not yet") }).await;
     mesh.nats.restart().await;
     comet.has(push, 2).await;
     comet.ack("alice", "a", push).await;
     mesh.nothing_is_left().await;
+    wait_for("it to count as acknowledged", LONG, async || {
+        match mesh.metric(&ack_retry, "pushmesh_ack_retry_outcomes_total{outcome=\"acked\"}").await {
+            1.0 => Ok(()),
+            other => Err(format!("{other}")),
+        }
+    })
+    .await;
     assert!(mesh.dead().await.is_empty());
-    assert_eq!(mesh.metric(&ack_retry, "pushmesh_ack_retry_outcomes_total{outcome=\"acked\"}").await, 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ async fn a_pushs_way_through_here_is_two_spans_of_its_trace() {
     let mesh = Mesh::start().await;
     let otlp = OtlpStub::start().await;
     let endpoint = format!("telemetry.otlp_endpoint={}", otlp.endpoint());
-    let _ack_retry = mesh.ack_retry("one", &[&endpoint]).await;
+    let _ack_retry = mesh.ack_retry("one", &[&endpoint, "service.retry_interval=60s"]).await;
     let comet = mesh.comet("c1").await;
     mesh.put_session(&comet, "alice", "phone", "l1", "a").await;
     let published = TraceContext { trace_id: 0x1234_5678_9abc_def0_1234_5678_9abc_def0, span_id: 0xabcd };

@@ -2,19 +2,22 @@
 //!
 //! A refusal is a status: its metadata has `error`, `field`, `limit`, `until-ms` and `retry-after-ms`.
 
+mod bounded;
 mod broadcasts;
 mod online;
 mod rooms;
 
 use std::time::Instant;
 
-use pushmesh_boot::{Contracts, MESSAGE_MAX_BYTES};
+use bounded::Bounded;
+use pushmesh_boot::Contracts;
 use pushmesh_proto::v1::{broadcasts_server::BroadcastsServer, online_server::OnlineServer, rooms_server::RoomsServer};
 use pushmesh_telemetry::{propagate, span};
 use tonic::{Request, Response, Status};
 
 use crate::{
     api::Shared,
+    http::{BODY_LIMIT, LARGE_BODY_BYTES, LARGE_BODY_LIMIT},
     metrics::Door,
     operations::Operation,
     refusal::Refusal,
@@ -28,10 +31,15 @@ struct Desk(Shared);
 /// All that the door serves.
 pub fn contracts(api: &Shared) -> Contracts {
     let desk = Desk(api.clone());
+    // As over HTTP: the same message has fewer bytes here.
+    let most = api.config.limits.body_max_bytes;
+    let rooms = RoomsServer::new(desk.clone()).max_decoding_message_size(most);
+    let online = OnlineServer::new(desk.clone()).max_decoding_message_size(most);
+    let broadcasts = BroadcastsServer::new(desk).max_decoding_message_size(LARGE_BODY_BYTES);
     Contracts::new(pushmesh_proto::DESCRIPTORS)
-        .with(RoomsServer::new(desk.clone()).max_decoding_message_size(MESSAGE_MAX_BYTES))
-        .with(OnlineServer::new(desk.clone()).max_decoding_message_size(MESSAGE_MAX_BYTES))
-        .with(BroadcastsServer::new(desk).max_decoding_message_size(MESSAGE_MAX_BYTES))
+        .with(Bounded::new(rooms, BODY_LIMIT, most))
+        .with(Bounded::new(online, BODY_LIMIT, most))
+        .with(Bounded::new(broadcasts, LARGE_BODY_LIMIT, LARGE_BODY_BYTES))
 }
 
 impl Desk {

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 use crate::{
     api::{Api, Shared},
-    history_chain::HistoryChain,
+    history_chain::{HistoryChain, Said},
     http::Names,
     openapi::Data,
     query::Params,
@@ -111,13 +111,13 @@ pub async fn run(api: &Api, call: &Call, request: Request) -> Result<Response, R
     loop {
         let found = api.bus.read_history(&stream, filter.clone(), after, limit as usize, BYTES_MAX).await;
         let found = found.map_err(|error| unread(api, &error))?;
-        // Asked after the reading: a line that was accepted though its sender was muted is told to nobody, here neither.
-        let skipped = match chain {
-            HistoryChain::High if !found.messages.is_empty() => skipped(api, &room).await?,
-            _ => Vec::new(),
+        let all: Vec<_> = found.messages.iter().filter_map(|message| said(api, chain, message)).collect();
+        // Asked after the reading: what was accepted though its sender was muted is told to nobody, here neither.
+        let skipped = match all.iter().any(|(_, said)| said.may_be_hidden()) {
+            true => skipped(api, chain, &room).await?,
+            false => Skipped::default(),
         };
-        let told = found.messages.iter().filter(|message| !skipped.contains(&message.sequence));
-        let items: Vec<_> = told.filter_map(|message| entry(api, chain, message)).collect();
+        let items: Vec<_> = all.into_iter().filter_map(|(offset, said)| entry(offset, said, &skipped)).collect();
         match found.messages.last() {
             // Who asks again does so after the last item: there must be one.
             Some(last) if items.is_empty() && found.pending > 0 => after = last.sequence,
@@ -126,22 +126,45 @@ pub async fn run(api: &Api, call: &Call, request: Request) -> Result<Response, R
     }
 }
 
-async fn skipped(api: &Api, room: &RoomId) -> Result<Vec<u64>, Refusal> {
+/// What the room's owner told otherwise than it lies in the stream.
+#[derive(Debug, Default)]
+struct Skipped {
+    offsets: Vec<u64>,
+    /// Up to here he does not know any more: nothing of it is told that may have been said by somebody who was muted.
+    forgotten: u64,
+}
+
+impl Skipped {
+    fn hides(&self, offset: u64, said: &Said) -> bool {
+        said.may_be_hidden() && (offset <= self.forgotten || self.offsets.contains(&offset))
+    }
+}
+
+async fn skipped(api: &Api, chain: HistoryChain, room: &RoomId) -> Result<Skipped, Refusal> {
     match api.ask(room, &RoomAsk::Skipped { room: room.clone() }).await? {
-        RoomAnswer::Skipped { offsets } => Ok(offsets),
+        RoomAnswer::Skipped { offsets, forgotten, normal, normal_forgotten } => Ok(match chain {
+            HistoryChain::Gifts | HistoryChain::High => Skipped { offsets, forgotten },
+            HistoryChain::Normal => Skipped { offsets: normal, forgotten: normal_forgotten },
+        }),
         _ => Err(misunderstood(&"another answer than what was asked for")),
     }
 }
 
-fn entry(api: &Api, chain: HistoryChain, message: &StreamMessage) -> Option<Entry> {
+fn said(api: &Api, chain: HistoryChain, message: &StreamMessage) -> Option<(u64, Said)> {
     match chain.read(&message.payload) {
-        Ok(Content { kind, from, at, data }) => Some(Entry { offset: message.sequence, kind, from, at, data }),
+        Ok(said) => Some((message.sequence, said)),
         Err(error) => {
             tracing::error!(subject = message.subject, sequence = message.sequence, %error, "an item can't be read");
             api.metrics.malformed.increment(1);
             None
         }
     }
+}
+
+fn entry(offset: u64, said: Said, skipped: &Skipped) -> Option<Entry> {
+    let told = if skipped.hides(offset, &said) { said.hidden()? } else { said };
+    let Content { kind, from, at, data } = told.content();
+    Some(Entry { offset, kind, from, at, data })
 }
 
 fn unread(api: &Api, error: &ConsumeError) -> Refusal {

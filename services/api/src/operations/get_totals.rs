@@ -44,7 +44,8 @@ pub struct Comet {
 
 /// Count who is online
 ///
-/// For backends with the scope room:read. How many are in a room, the room itself tells.
+/// For backends with the scope room:read. How many are in a room, the room itself tells. Where no comet was heard for 5 s
+/// nobody knows, and the answer is a 503.
 #[utoipa::path(
     get, path = "/v1/online", tag = "online", operation_id = "get_totals",
     security(("backend" = ["room:read"])),
@@ -58,7 +59,15 @@ pub async fn http(State(api): State<Shared>, call: Call, params: Params) -> Resu
 /// What both doors do.
 pub fn run(api: &Api, call: &Call) -> Result<Response, Refusal> {
     call.caller.backend_with(Scope::RoomRead)?;
+    let unknown = |why| Err(Refusal::unavailable(why, api.config.retry_after));
+    if !api.bus.health().borrow().connected {
+        return unknown("the broker is away");
+    }
     let seen = api.reads.comets.lock().seen(Instant::now());
+    // A mesh without comets has nobody online either; but whoever hears nothing can't tell that from being deaf.
+    if seen.is_empty() {
+        return unknown("no comet was heard for 5 s: there is none, or the broker is away");
+    }
     let connections = seen.iter().map(|seen| u64::from(seen.status.connections)).sum();
     let comet = |Seen { comet, status, age }: Seen| Comet {
         comet,

@@ -7,15 +7,15 @@ use pushmesh_auth::Scope;
 use pushmesh_bus::Outgoing;
 use pushmesh_protocol::{
     Payload, PushId, RoomId, Token, UserId,
-    frame::Message,
+    frame::{Message, item},
     message::{AtEnd, Body, Delivery, Policy, PushOrder, Target},
     name::{MessageId, Stream, Subject},
+    room::RoomHappening,
     wire,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::send_message;
 use crate::{
     api::{Api, Shared},
     http::LargeJson,
@@ -32,8 +32,6 @@ const ID_MAX_BYTES: usize = 128;
 const DATA_MAX_BYTES: usize = 16_384;
 const LIFETIME_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 const LIFETIME_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
-/// What a room is told is a message of this type.
-const IN_ROOM: &str = "push";
 
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -110,12 +108,8 @@ pub async fn run(api: &Shared, call: &Call, request: Request) -> Result<Response
     call.caller.backend_with(Scope::PushWrite)?;
     let policy = check(&request)?;
     match request.room {
-        Some(room) => {
-            // The sender's id may have any bytes, and another sender may use it too.
-            let id = PushId::of_message(&request.sender, &request.id, &UserId::from(room.token().clone())).token();
-            let kind = Token::new(IN_ROOM).expect("made of token characters");
-            let message = send_message::Request { kind, from: None, data: request.data, id: Some(id) };
-            send_message::send(api, call, room, None, message).await?;
+        Some(ref room) => {
+            tell(api, call, room, &request).await?;
             Ok(Response { stored: 0, unknown: Vec::new() })
         }
         None => {
@@ -151,6 +145,18 @@ fn check(request: &Request) -> Result<Policy, Refusal> {
         Some(AtLast::Drop) => AtEnd::Drop,
     };
     Ok(Policy { at_end, lifetime_ms: lifetime.as_millis() as u64 })
+}
+
+/// One message of the class normal to whoever is there: a type of the mesh's own, whatever is configured of others', and no
+/// part of what people may say there in a second.
+async fn tell(api: &Api, call: &Call, room: &RoomId, request: &Request) -> Result<(), Refusal> {
+    api.check_data(&request.data)?;
+    api.standing.admits(room)?;
+    // The sender's id may have any bytes, and another sender may use it too.
+    let id = PushId::of_message(&request.sender, &request.id, &UserId::from(room.token().clone())).token();
+    let kind = Token::new(item::PUSH).expect("the mesh's own types are tokens");
+    api.tell_once(call, room, RoomHappening::Message { kind, data: request.data.clone() }, None, &id).await?;
+    Ok(())
 }
 
 /// A push of each user's own, in his partition.

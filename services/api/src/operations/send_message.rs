@@ -73,17 +73,6 @@ pub async fn http(
 /// What both doors do.
 pub async fn run(api: &Api, call: &Call, room: RoomId, request: Request) -> Result<Response, Refusal> {
     let from = call.caller.sender(request.from.clone())?;
-    send(api, call, room, from, request).await
-}
-
-/// Sends it in the name of `from`, which the caller may do.
-pub(super) async fn send(
-    api: &Api,
-    call: &Call,
-    room: RoomId,
-    from: Option<UserId>,
-    request: Request,
-) -> Result<Response, Refusal> {
     let class = api.config.types.class(&request.kind)?;
     api.check_data(&request.data)?;
     api.standing.admits(&room)?;

@@ -93,15 +93,15 @@ pub async fn run(
 }
 
 async fn set(api: &Api, call: &Call, room: RoomId, user: UserId, role: Option<Role>) -> Result<Response, Refusal> {
-    let key = Key::room_role(&room, &user);
+    let (key, roles) = (Key::room_role(&room, &user), api.rooms.patient());
     let unkept = |error| Refusal::unkept(&error, api.config.retry_after);
     match role {
         Some(role) => {
             let record = wire::encode(&RoleRecord { role, at: call.now });
-            let revision = api.rooms.put(&key, record.into()).await.map_err(unkept)?;
+            let revision = roles.put(&key, record.into()).await.map_err(unkept)?;
             api.standing.wrote(Fact::Role { room: room.clone(), user: user.clone(), role }, revision);
         }
-        None => api.rooms.purge(&key).await.map_err(unkept)?,
+        None => roles.purge(&key).await.map_err(unkept)?,
     }
     api.tell(call, &room, RoomHappening::Role { user: user.clone(), role }).await?;
     Ok(Response { user, role })

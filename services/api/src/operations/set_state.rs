@@ -87,18 +87,18 @@ pub async fn run(api: &Shared, call: &Call, room: RoomId, request: Request) -> R
 
 async fn set(api: &Api, call: &Call, room: &RoomId, request: Request) -> Result<Response, Refusal> {
     let unkept = |error: KvError| Refusal::unkept(&error, api.config.retry_after);
-    let key = Key::room_state(room);
+    let (key, states) = (Key::room_state(room), api.rooms.patient());
     let (mut state, mut revision) = (RoomState::default(), None);
     for _ in 0..TURNS {
-        let known = api.rooms.get(&key).await.map_err(unkept)?;
+        let known = states.get(&key).await.map_err(unkept)?;
         state = match &known {
             Some(entry) => changed(read(api, &entry.value)?, request),
             None => changed(RoomState::default(), request),
         };
         let value = wire::encode(&StateRecord { state, at: call.now }).into();
         let written = match known {
-            Some(entry) => api.rooms.update(&key, value, entry.revision).await,
-            None => api.rooms.create(&key, value).await,
+            Some(entry) => states.update(&key, value, entry.revision).await,
+            None => states.create(&key, value).await,
         };
         match written {
             Ok(written) => {

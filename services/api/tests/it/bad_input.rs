@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use reqwest::Method;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -54,7 +52,7 @@ async fn what_is_wrong_is_told_by_its_field_and_nothing_gets_through() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_is_no_request_says_where() {
-    let mesh = Mesh::start_with(&["service.body_within=500ms"]).await;
+    let mesh = Mesh::start_with(&["service.body_within=10s"]).await;
     let door = mesh.keeper();
     let post = async |path: &str, body: String| door.ask(Method::POST, path, body).await;
     let deep = |open: &str| format!("{{\"type\":\"chat\",\"data\":{}", open.repeat(1500));
@@ -124,7 +122,7 @@ async fn paths_and_methods_that_are_none_are_told_so_in_the_callers_way() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_never_comes_is_not_waited_for() {
-    let mesh = Mesh::start_with(&["service.body_within=300ms"]).await;
+    let mesh = Mesh::start_with(&["service.body_within=2s"]).await;
     let token = mesh.client("alice");
     let mut stream = tokio::net::TcpStream::connect(mesh.one.door("http")).await.unwrap();
     let head = format!(
@@ -139,7 +137,7 @@ async fn a_body_that_never_comes_is_not_waited_for() {
     let said = reqwest::Client::new()
         .post(mesh.keeper().url("/v1/rooms/stage%0d%0aX-Evil:%201/messages"))
         .bearer_auth(mesh.client("bob"))
-        .timeout(Duration::from_secs(10))
+        .timeout(LONG)
         .body(r#"{"type":"chat","data":"x"}"#)
         .send()
         .await

@@ -5,7 +5,7 @@ use pushmesh_auth::Scope;
 use pushmesh_testkit::wait_for;
 use serde_json::json;
 
-use crate::mesh::{A_SECOND, Mesh, key_of, now};
+use crate::mesh::{LONG, Mesh, key_of, now};
 
 const GIFTS: &str = "/v1/rooms/stage/gifts";
 
@@ -124,7 +124,7 @@ async fn who_is_muted_gives_without_words() {
     for path in ["/v1/rooms/stage/mutes/troll", "/v1/mutes/troll"] {
         let until = keeper.put(path, json!({"for": "10m"})).await.ok()["until"].clone();
         for door in &doors {
-            let said = wait_for("the mute to hold", A_SECOND, async || {
+            let said = wait_for("the mute to hold", LONG, async || {
                 let said = door.post(GIFTS, gift(Some("you fools"))).await;
                 if said.status.is_success() { Err(format!("{said:?}")) } else { Ok(said) }
             })
@@ -142,7 +142,7 @@ async fn who_is_muted_gives_without_words() {
         by_shop["from"] = json!("troll");
         keeper.post(GIFTS, by_shop).await.refused(403, "muted", "note");
         keeper.delete(path).await.ok();
-        wait_for("the mute to end", A_SECOND, async || {
+        wait_for("the mute to end", LONG, async || {
             let said = doors[0].post(GIFTS, gift(Some("sorry"))).await;
             if said.status.is_success() { Ok(()) } else { Err(format!("{said:?}")) }
         })

@@ -23,7 +23,7 @@ async fn each_type_goes_through_the_stream_of_its_class() {
     assert_eq!((by.as_ref().unwrap().as_str(), kind.as_str(), data), ("alice", "poke", &Payload::from("hello")));
     let notes = mesh.notes("stage").await;
     assert_eq!((notes.len(), notes[0].kind.as_str()), (1, "wave"));
-    for reserved in ["gift", "like", "state", "mute", "level", "note", "ranking", "parts"] {
+    for reserved in ["gift", "like", "state", "mute", "level", "note", "ranking", "push", "parts"] {
         alice.post(MESSAGES, json!({"type": reserved, "data": "x"})).await.refused(400, "invalid", "type");
     }
 }

@@ -1,5 +1,3 @@
-use std::time::Instant;
-
 use pushmesh_auth::Scope;
 use pushmesh_protocol::{
     CallId, Kind, LoginId, PushId, Unit, UserId,
@@ -61,9 +59,7 @@ async fn clients_go_where_there_is_room_and_never_where_there_is_none() {
     let back = peers::comet(&mesh.bus, "free", CometStatus { epoch: 2, ..peers::status("free", 0, 10) });
     until_named(&alice, "/v1/connect", &["free"]).await;
     drop(back);
-    let begun = Instant::now();
     until_named(&alice, "/v1/connect", &[]).await;
-    assert!(begun.elapsed().as_secs() < 8, "{:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,7 +70,7 @@ async fn of_many_comets_five_are_named_each_once() {
     let _all: Vec<_> = all.iter().map(|name| peers::comet(&mesh.bus, name, peers::status(name, 1, 10))).collect();
     let reader = mesh.at_one(mesh.backend(&[Scope::RoomRead]));
     wait_for("all comets", LONG, async || {
-        let totals = reader.get("/v1/online").await.ok().clone();
+        let totals = reader.get("/v1/online").await.json;
         if totals["connections"] == 8 { Ok(()) } else { Err(totals) }
     })
     .await;
@@ -100,13 +96,15 @@ async fn of_many_comets_five_are_named_each_once() {
 async fn totals_are_those_of_comets_that_speak() {
     let mesh = Mesh::start().await;
     let reader = mesh.at_one(mesh.backend(&[Scope::RoomRead]));
-    assert_eq!(reader.get("/v1/online").await.ok(), &json!({"connections": 0, "comets": []}));
+    let unheard = reader.get("/v1/online").await;
+    unheard.refused(503, "unavailable", "");
+    assert_eq!(unheard.headers[RETRY_AFTER], "2");
     // Nobody can read it, and nothing comes of it.
     mesh.bus.publish(Subject::comet_status(&"odd".parse().unwrap()), "nonsense".into()).await.unwrap();
     let _one = peers::comet(&mesh.bus, "one", peers::status("one", 4, 10));
     let _two = peers::comet(&mesh.bus, "two", CometStatus { draining: true, ..peers::status("two", 5, 10) });
     let totals = wait_for("both comets", LONG, async || {
-        let totals = reader.get("/v1/online").await.ok().clone();
+        let totals = reader.get("/v1/online").await.json;
         if totals["connections"] == 9 { Ok(totals) } else { Err(totals) }
     })
     .await;
@@ -195,7 +193,11 @@ async fn a_client_is_told_the_calls_of_his_logins_and_who_did_not_answer() {
             "unit": "team", "started_at": 7, "data": "hi"})
     };
     let expected = json!({"calls": [call("l1", "phone"), call("l2", "laptop")], "missing": ["discuss"]});
-    assert_eq!(alice.get("/v1/me/calls").await.ok(), &expected);
+    wait_for("who is there to answer in time", LONG, async || {
+        let said = alice.get("/v1/me/calls").await.ok().clone();
+        if said == expected { Ok(()) } else { Err(said) }
+    })
+    .await;
     alice.get("/v1/me/calls?user=bob").await.refused(400, "invalid", "user");
     let backend = mesh.at_one(mesh.backend(&Scope::ALL));
     backend.get("/v1/me/calls").await.refused(403, "forbidden", "");

@@ -1,11 +1,13 @@
 use std::time::{Duration, Instant};
 
+use pushmesh_auth::Scope;
 use pushmesh_testkit::wait_for;
 use serde_json::json;
 
 use crate::{
     likes::{LIKES, conserved},
     mesh::{Door, LONG, Mesh, key_of, now},
+    peers,
 };
 
 /// Likes until they are refused, not before 2 s: how many were accepted.
@@ -56,7 +58,7 @@ async fn likes_that_can_not_be_stored_are_refused_after_a_while_and_taken_again_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_the_broker_is_away_it_says_503_and_what_is_said_again_counts_once() {
-    let mut mesh = Mesh::start_with(&["nats.outage_hold=500ms", "nats.kv_timeout=500ms"]).await;
+    let mut mesh = Mesh::start_with(&["nats.outage_hold=2s", "nats.kv_timeout=2s"]).await;
     let (alice, keeper) = (mesh.at_one(mesh.client("alice")), mesh.keeper());
     let gift = |number| json!({"key": key_of(now() - 60_000 + number, number), "gift": "rose", "value": 5});
     let gifts: Vec<_> = (0..3).map(gift).collect();
@@ -91,6 +93,56 @@ async fn while_the_broker_is_away_it_says_503_and_what_is_said_again_counts_once
         }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_an_outage_a_mute_and_a_state_are_held_and_who_only_asks_is_not() {
+    let mut mesh = Mesh::start_with(&["nats.kv_timeout=1s"]).await;
+    let (mute, state, asker) = (mesh.keeper(), mesh.keeper(), mesh.at_one(mesh.backend(&[Scope::RoomRead])));
+    mesh.nats.kill();
+    let muting = tokio::spawn(async move { mute.put("/v1/rooms/stage/mutes/bob", json!({"for": "1m"})).await });
+    let opening = tokio::spawn(async move { state.put("/v1/rooms/stage/state", json!({"open": true})).await });
+    // Longer than these may ask the buckets that they read.
+    for _ in 0..3 {
+        asker.get("/v1/online/users/bob").await.refused(503, "unavailable", "");
+    }
+    assert!(!muting.is_finished() && !opening.is_finished());
+    mesh.nats.restart().await;
+    for held in [muting, opening] {
+        tokio::time::timeout(LONG, held).await.unwrap().unwrap().ok();
+    }
+}
+
+/// Until it is told how many are online, or that nobody knows.
+async fn until_online(reader: &Door, expected: Option<u64>) {
+    wait_for("totals", LONG, async || {
+        let said = reader.get("/v1/online").await;
+        match expected {
+            Some(count) if said.status.is_success() && said.json["connections"] == count => Ok(()),
+            None if said.status.as_u16() == 503 && said.headers["retry-after"] == "2" => Ok(()),
+            // Nobody is gone: nobody may be told so.
+            _ if said.json["connections"] == 0 => panic!("{said:?}"),
+            _ => Err(format!("{said:?}")),
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_an_outage_nobody_is_told_that_nobody_is_online() {
+    let mut mesh = Mesh::start().await;
+    let reader = mesh.at_one(mesh.backend(&[Scope::RoomRead]));
+    let _comet = peers::comet(&mesh.bus, "one", peers::status("one", 4, 10));
+    until_online(&reader, Some(4)).await;
+    // It hears nothing, and does not know why yet.
+    mesh.nats.pause();
+    until_online(&reader, None).await;
+    mesh.nats.resume();
+    until_online(&reader, Some(4)).await;
+    mesh.nats.kill();
+    until_online(&reader, None).await;
+    mesh.nats.restart().await;
+    until_online(&reader, Some(4)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

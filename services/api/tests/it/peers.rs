@@ -90,10 +90,15 @@ pub fn told(ask: RoomAsk) -> Vec<u8> {
             let place = |place: u16| Ranked { user: format!("u{place}").parse().unwrap(), total: (9 - place).into() };
             RoomAnswer::Ranking { top: (0..places.min(3)).map(place).collect(), gifts_total: 24 }
         }
-        RoomAsk::Skipped { .. } => RoomAnswer::Skipped { offsets: vec![] },
-        RoomAsk::Join(_) => panic!("api joins no room"),
+        RoomAsk::Skipped { .. } => skipped(&[], 0),
+        RoomAsk::Join(_) | RoomAsk::Joins(_) => panic!("api joins no room"),
     };
     wire::encode(&answer)
+}
+
+/// An owner who skipped these of ROOM_HIGH, has forgotten those up to `forgotten`, and skipped nothing of ROOM_NORMAL.
+pub fn skipped(offsets: &[u64], forgotten: u64) -> RoomAnswer {
+    RoomAnswer::Skipped { offsets: offsets.to_vec(), forgotten, normal: vec![], normal_forgotten: 0 }
 }
 
 /// Serves the calls of one kind.

@@ -91,6 +91,29 @@ async fn a_room_is_told_by_one_message() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rooms_push_is_no_type_of_the_applications_and_counts_as_nobodys_chat() {
+    let settings = ["service.types.others=refused", "service.limits.chat_per_room=2"];
+    let mesh = Mesh::start_with(&settings).await;
+    let (pusher, keeper) = (pusher(&mesh), mesh.keeper());
+    for number in 0..10 {
+        let request = json!({"room": "stage", "sender": "shop", "id": number.to_string(), "data": "now"});
+        assert_eq!(pusher.post("/v1/pushes", request).await.ok(), &json!({"stored": 0, "unknown": []}));
+    }
+    assert_eq!(mesh.happened("stage").await.len(), 10);
+    // People may still say as much as there was room for before.
+    keeper.post("/v1/rooms/stage/messages", json!({"type": "chat", "data": "hello"})).await.ok();
+    let own = json!({"type": "push", "data": "now"});
+    for who in [&keeper, &mesh.at_one(mesh.client("alice"))] {
+        who.post("/v1/rooms/stage/messages", own.clone()).await.refused(400, "invalid", "type");
+    }
+    let long = json!({"room": "stage", "sender": "shop", "id": "x", "data": "x".repeat(4097)});
+    pusher.post("/v1/pushes", long).await.refused(413, "too_large", "data_max_bytes");
+    let empty = json!({"room": "stage", "sender": "shop", "id": "x", "data": ""});
+    pusher.post("/v1/pushes", empty).await.refused(400, "invalid", "data");
+    assert_eq!(mesh.happened("stage").await.len(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_push_that_is_none_is_refused_by_its_field_and_nothing_is_stored() {
     let mesh = Mesh::start().await;
     let pusher = pusher(&mesh);
@@ -133,7 +156,7 @@ async fn a_push_that_is_none_is_refused_by_its_field_and_nothing_is_stored() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn over_an_outage_nobody_is_told_that_it_was_stored() {
-    let mut mesh = Mesh::start_with(&["nats.outage_hold=500ms"]).await;
+    let mut mesh = Mesh::start_with(&["nats.outage_hold=2s"]).await;
     let pusher = pusher(&mesh);
     mesh.nats.stop().await;
     let said = pusher.post("/v1/pushes", push(&["alice", "bob"], "x")).await;

@@ -3,9 +3,9 @@
 //! What counts is whether its heartbeats were heard, and that it knows by hearing them itself: the connection that
 //! carries everything else may have been well all the time.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use pushmesh_membership::Membership;
+use pushmesh_membership::{Heard, Membership};
 use pushmesh_protocol::metric::comet as names;
 use pushmesh_telemetry::metric::counter;
 use tokio::sync::{Notify, oneshot};
@@ -111,33 +111,50 @@ impl Reput {
     }
 }
 
-/// The time between two heartbeats of ours that came back.
+/// What others may not have heard of us: the time from the sending of a heartbeat that came back to the return of the next.
+/// Its return would say less: a process that stands still reads late what the others heard in time.
 struct Silence {
-    heard: Instant,
+    heard: Heard,
     after: Duration,
 }
 
 impl Silence {
-    fn new(heard: Instant, after: Duration) -> Self {
+    fn new(heard: Heard, after: Duration) -> Self {
         Self { heard, after }
     }
 
-    /// Whether the heartbeat that came back `now` ends a silence that was too long.
-    fn ends(&mut self, now: Instant) -> bool {
+    /// Whether the heartbeat that came back `now` ends a silence that may have been too long.
+    fn ends(&mut self, now: Heard) -> bool {
         let before = std::mem::replace(&mut self.heard, now);
-        now.saturating_duration_since(before) >= self.after
+        now.back.saturating_duration_since(before.sent) >= self.after
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
+
+    fn ends<const N: usize>(heartbeats: [(u32, u32); N]) -> [bool; N] {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut silence = Silence::new(Heard { sent: start, back: start }, 60 * second);
+        heartbeats.map(|(sent, back)| silence.ends(Heard { sent: start + sent * second, back: start + back * second }))
+    }
 
     #[test]
     fn only_a_long_silence_counts_and_it_counts_once() {
-        let (start, second) = (Instant::now(), Duration::from_secs(1));
-        let mut silence = Silence::new(start, 60 * second);
-        let ends: Vec<_> = [0, 1, 60, 121, 122, 181, 241].map(|at| silence.ends(start + at * second)).into();
-        assert_eq!(ends, [false, false, false, true, false, false, true]);
+        let at_once = [0, 1, 60, 121, 122, 181, 241].map(|at| (at, at));
+        assert_eq!(ends(at_once), [false, false, false, true, false, false, true]);
+    }
+
+    #[test]
+    fn a_heartbeat_that_was_read_late_hides_no_silence() {
+        assert_eq!(ends([(1, 40), (65, 65)]), [false, true]);
+    }
+
+    #[test]
+    fn heartbeats_that_were_held_up_on_their_way_end_a_silence() {
+        assert_eq!(ends([(1, 70), (30, 70), (69, 70), (71, 71)]), [true, false, false, false]);
     }
 }

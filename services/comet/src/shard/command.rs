@@ -24,9 +24,9 @@ use crate::{
 const URGENT: (usize, u32) = (4096, 32 << 20);
 /// Batches of deliveries that wait for one shard, and their bytes; more are dropped and counted, and their pushes sent again.
 const DELIVERIES: (usize, u32) = (1024, 64 << 20);
-/// Rooms' batches that wait for one shard, and their bytes, by class; of more the room's members are told that they have a
-/// gap.
-const ROOMS: [(usize, u32); Class::ALL.len()] = [(16_384, 64 << 20), (8_192, 32 << 20), (4_096, 16 << 20)];
+/// Bytes of rooms' batches that wait for one shard, by class; of more, or of more batches than are configured, the room's
+/// members are told that they have a gap.
+const ROOMS_BYTES: [u32; Class::ALL.len()] = [64 << 20, 32 << 20, 16 << 20];
 /// What is taken from one queue before sockets and the other queues get their turn.
 const IN_A_ROW: usize = 64;
 /// What an entry costs besides what it carries, roughly.
@@ -73,8 +73,10 @@ pub struct Joined {
     pub room: RoomId,
     /// Which of the connection's JOINs is answered.
     pub attempt: u32,
-    /// JOINED and what was missed, each framed for the connection.
-    pub frames: Vec<Bytes>,
+    /// JOINED, framed for the connection.
+    pub first: Bytes,
+    /// What was missed, shared by all who missed the same.
+    pub missed: Arc<[Bytes]>,
     /// A JOINED that says that what was missed does not follow: for a connection that has no room for it.
     pub instead: Bytes,
     pub overseer: bool,
@@ -135,9 +137,8 @@ impl Weigh for Urgent {
         ENTRY_BYTES
             + match self {
                 Self::Answer { frame, .. } => frame.len(),
-                Self::Joined(joined) => {
-                    joined.instead.len() + joined.frames.iter().map(|frame| ENTRY_BYTES + frame.len()).sum::<usize>()
-                }
+                // What was missed belongs to many; here each has its handles.
+                Self::Joined(joined) => joined.first.len() + joined.instead.len() + size_of_val(&*joined.missed),
                 Self::RoomsOf(addresses, _) => size_of_val(addresses.as_slice()),
                 Self::Renewed(renewals, _) => renewals.len() * size_of::<(Address, Renewal)>(),
                 #[cfg(feature = "bench-floor")]
@@ -181,10 +182,12 @@ pub struct Inbox {
     rooms: [Receiver<RoomDelivery>; Class::ALL.len()],
 }
 
-pub fn queues() -> (Queues, Inbox) {
+/// `rooms`: batches of class high that wait.
+pub fn queues(rooms: u32) -> (Queues, Inbox) {
     let (urgent, urgent_rx) = queue(URGENT.0, URGENT.1);
     let (deliveries, deliveries_rx) = queue(DELIVERIES.0, DELIVERIES.1);
-    let [high, normal, low] = ROOMS.map(|(entries, bytes)| queue(entries, bytes));
+    let of_rooms = |class: Class, share: u32| queue(rooms.div_ceil(share) as usize, ROOMS_BYTES[class as usize]);
+    let (high, normal, low) = (of_rooms(Class::High, 1), of_rooms(Class::Normal, 2), of_rooms(Class::Low, 4));
     (
         Queues { urgent, deliveries, rooms: [high.0, normal.0, low.0] },
         Inbox { urgent: urgent_rx, deliveries: deliveries_rx, rooms: [high.1, normal.1, low.1] },

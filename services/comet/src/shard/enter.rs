@@ -5,7 +5,7 @@
 
 use std::{net::IpAddr, os::fd::AsRawFd, rc::Rc, time::Duration};
 
-use pushmesh_protocol::frame::{ClientFrame, Error, ErrorCode, LoginOk, ServerFrame};
+use pushmesh_protocol::frame::{ClientFrame, Error, ErrorCode, FrameError, LoginOk, ServerFrame};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -239,7 +239,7 @@ impl Newcomer {
                     let found = match frame {
                         Ok(ClientFrame::Login(login)) => Ok(login),
                         Ok(_) => Err((Some(not_logged_in()), CloseReason::NotLoggedIn)),
-                        Err(wrong) => Err((Some(refusal(&wrong)), CloseReason::NotLoggedIn)),
+                        Err(wrong) => Err((Some(refusal(&wrong)), unreadable(&wrong))),
                     };
                     self.buf.drain(..taken);
                     return found;
@@ -316,6 +316,14 @@ impl Newcomer {
 
 fn again(error: ErrorCode, message: String, retry_after_ms: u32) -> Error {
     Error { error, field: None, message, retry_after_ms: Some(retry_after_ms), address: None, re: None, room: None }
+}
+
+/// Who said LOGIN, but badly, is not told that he should have.
+fn unreadable(wrong: &FrameError) -> CloseReason {
+    match wrong {
+        FrameError::Field { code, .. } if code == "LOGIN" => CloseReason::BadLogin(wrong.field()),
+        _ => CloseReason::NotLoggedIn,
+    }
 }
 
 fn not_logged_in() -> ServerFrame {

@@ -20,7 +20,7 @@ const ACKS: (usize, u32) = (65_536, 32 << 20);
 /// Questions that wait, and their bytes; more are answered ERROR unavailable.
 const QUESTIONS: (usize, u32) = (8_192, 64 << 20);
 /// News of rooms that wait, and their bytes. Of more a JOIN is answered ERROR unavailable, and a tally said again.
-const ROOMS: (usize, u32) = (8_192, 32 << 20);
+const ROOMS: (usize, u32) = (32_768, 32 << 20);
 /// What an entry costs besides what it carries, roughly.
 const ENTRY_BYTES: usize = 256;
 

@@ -180,10 +180,9 @@ pub fn of_violation(violation: &Violation) -> ServerFrame {
 
 /// What is told of a frame that can't be read.
 pub fn refusal(wrong: &FrameError) -> ServerFrame {
-    let (field, message) = match wrong {
-        FrameError::Field { code, field, reason } => (format!("{code}.{field}"), reason.clone()),
-        FrameError::UnknownCode(_) | FrameError::Direction(_) => ("code".to_owned(), wrong.to_string()),
-        FrameError::Shape(_) | FrameError::Trailing(_) => ("frame".to_owned(), wrong.to_string()),
+    let message = match wrong {
+        FrameError::Field { reason, .. } => reason.clone(),
+        _ => wrong.to_string(),
     };
-    error(ErrorCode::BadFrame, Some(&field), message)
+    error(ErrorCode::BadFrame, Some(&wrong.field()), message)
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use pushmesh_protocol::{
     RoomId, UserId,
     frame::{Error, ErrorCode, Join, Left, LeftReason, ServerFrame},
@@ -145,16 +146,17 @@ impl Shard {
 
     /// The answer to a JOIN: it, what was missed, and what came meanwhile.
     pub fn joined(&self, state: &mut State, joined: Joined, now: Micros) {
-        let Joined { to, room, attempt, frames, instead, overseer } = joined;
+        let Joined { to, room, attempt, first, missed, instead, overseer } = joined;
         let spot = Spot::of(&to);
         let State { slab, rooms, .. } = state;
         let Some((live, number, held)) = answered(slab, rooms, spot, &room, attempt) else { return };
         let limits = self.backlog_limits();
         let waits = live.backlog.as_ref().map_or(0, |backlog| backlog.answer_bytes());
-        let fits = waits + frames.iter().map(|frame| frame.len()).sum::<usize>() <= limits.answer_bytes();
-        let answers = if fits { frames } else { vec![instead] };
-        let mut run: Vec<_> =
-            answers.into_iter().map(|frame| Outgoing { answer: true, ..Outgoing::urgent(frame) }).collect();
+        let bytes = first.len() + missed.iter().map(Bytes::len).sum::<usize>();
+        let (first, missed) =
+            if waits + bytes <= limits.answer_bytes() { (first, &*missed) } else { (instead, &[][..]) };
+        let answers = std::iter::once(first).chain(missed.iter().cloned());
+        let mut run: Vec<_> = answers.map(|frame| Outgoing { answer: true, ..Outgoing::urgent(frame) }).collect();
         let Some(membership) = live.rooms.as_mut().and_then(|memberships| memberships.of(number)) else { return };
         let room = rooms.room(number);
         room.crowd.set_overseer(membership.at, held.oversee.unwrap_or(overseer));

@@ -1,7 +1,8 @@
 //! Input that nobody sends by mistake.
 
-use pushmesh_protocol::frame::{ClientFrame, Encoding, ErrorCode, Ping, Pong, ServerFrame};
+use pushmesh_protocol::frame::{ClientFrame, Encoding, Error, ErrorCode, Ping, Pong, ServerFrame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_tungstenite::tungstenite;
 
 use crate::harness::*;
 
@@ -52,6 +53,167 @@ async fn broken_framing_is_told_and_closed_with_the_rfcs_code() {
     client.stream.write_all(&[0xff; 8]).await.unwrap();
     assert_eq!(client.error().await.error, ErrorCode::TooLarge);
     client.expect_end().await;
+}
+
+/// Texts that must never become part of a name, and what is said of them.
+fn bad_ids() -> Vec<(String, &'static str)> {
+    vec![
+        (String::new(), "is empty"),
+        ("a.b".into(), "has '.' at byte 1"),
+        ("*".into(), "'*'"),
+        (">".into(), "'>'"),
+        ("a b".into(), "' '"),
+        ("a\r\nb".into(), "'\\r'"),
+        ("$JS".into(), "'$'"),
+        ("é".into(), "'é'"),
+        ("a".repeat(5000), "has 5000 bytes; the limit is 64"),
+    ]
+}
+
+/// The body of a frame, as one that no library would make: a map of texts, and of such maps.
+enum Body<'a> {
+    Text(&'a str),
+    Map(&'a [(&'a str, Body<'a>)]),
+}
+
+impl Body<'_> {
+    fn json(&self) -> String {
+        match self {
+            // What these texts have is escaped in JSON as in Rust.
+            Self::Text(text) => format!("{text:?}"),
+            Self::Map(fields) => {
+                let fields: Vec<_> = fields.iter().map(|(key, body)| format!("{key:?}:{}", body.json())).collect();
+                format!("{{{}}}", fields.join(","))
+            }
+        }
+    }
+
+    fn pack(&self) -> Vec<u8> {
+        let text = |text: &str| [&[0xda][..], &(text.len() as u16).to_be_bytes(), text.as_bytes()].concat();
+        match self {
+            Self::Text(said) => text(said),
+            Self::Map(fields) => {
+                let packed = fields.iter().flat_map(|(key, body)| [text(key), body.pack()].concat());
+                std::iter::once(0x80 | fields.len() as u8).chain(packed).collect()
+            }
+        }
+    }
+}
+
+/// Says a frame as the first of a connection through every door and encoding; what it is told, and the words it is closed with.
+async fn said_first(comet: &Comet, (name, code): (&str, u8), body: &Body<'_>) -> Vec<(Error, Option<String>)> {
+    let json = format!("[{name:?},{}]", body.json());
+    let pack = [&[0x92, code][..], &body.pack()].concat();
+    let mut tcp = Tcp::connect(comet).await;
+    tcp.stream.write_all(&comet::framing::tcp::write(&pack)).await.unwrap();
+    let mut told = vec![(tcp.error().await, None)];
+    tcp.expect_end().await;
+    for (encoding, message) in [
+        (Encoding::Json, tungstenite::Message::text(json)),
+        (Encoding::MessagePack, tungstenite::Message::binary(pack)),
+    ] {
+        let mut ws = Ws::connect(comet, encoding).await;
+        ws.raw(message).await;
+        let error = ws.error().await;
+        told.push((error, ws.next().await.err().map(|(code, words)| format!("{code} {words}"))));
+    }
+    told
+}
+
+#[tokio::test]
+async fn a_login_that_cannot_be_read_is_told_which_field_is_wrong() {
+    use Body::{Map, Text};
+    let mut config = config();
+    config.limits.login_frame_bytes = 16 * 1024;
+    let comet = Comet::start(config);
+    for (body, field, words) in [
+        (Map(&[]), "LOGIN.token", "missing field"),
+        (Map(&[("token", Text("user:ann"))]), "LOGIN.device", "missing field"),
+        (Text("hello"), "LOGIN", "expected"),
+    ] {
+        for (error, closed) in said_first(&comet, ("LOGIN", 1), &body).await {
+            assert_eq!((error.error, error.field.as_deref()), (ErrorCode::BadFrame, Some(field)), "{error:?}");
+            assert!(error.message.contains(words), "{error:?}");
+            let expected = format!("4010 login refused: {field} is malformed");
+            assert!(closed.is_none_or(|closed| closed == expected), "{field}");
+        }
+    }
+    for (id, reason) in bad_ids() {
+        for (fields, field) in [
+            (&[("token", Text("user:ann")), ("device", Text(&id))][..], "LOGIN.device"),
+            (
+                &[
+                    ("token", Text("user:ann")),
+                    ("device", Text("phone")),
+                    ("resume", Map(&[("login_id", Text(&id)), ("conn_id", Text("c-1"))])),
+                ],
+                "LOGIN.resume.login_id",
+            ),
+            (
+                &[
+                    ("token", Text("user:ann")),
+                    ("device", Text("phone")),
+                    ("resume", Map(&[("login_id", Text("l-1")), ("conn_id", Text(&id))])),
+                ],
+                "LOGIN.resume.conn_id",
+            ),
+        ] {
+            for (error, _) in said_first(&comet, ("LOGIN", 1), &Map(fields)).await {
+                assert_eq!((error.error, error.field.as_deref()), (ErrorCode::BadFrame, Some(field)), "{id:.20}");
+                assert!(error.message.contains(reason), "{id:.20}: {error:?}");
+            }
+        }
+    }
+    // Something else than LOGIN is told so, however badly it is said.
+    for (error, closed) in said_first(&comet, ("ACK", 10), &Map(&[])).await {
+        assert_eq!(error.field.as_deref(), Some("ACK.ids"));
+        assert!(closed.is_none_or(|closed| closed == "4009 the first frame must be LOGIN"));
+    }
+}
+
+#[tokio::test]
+async fn bad_ids_are_refused_by_field_in_every_frame_and_encoding() {
+    use Body::{Map, Text};
+    let mut config = config();
+    config.limits.bad_frames = 255;
+    let comet = Comet::start(config);
+    let (mut tcp, _) = Tcp::login(&comet, "user:mal").await;
+    let (mut pack, _) = Ws::login(&comet, Encoding::MessagePack, "user:mal").await;
+    let (mut json, _) = Ws::login(&comet, Encoding::Json, "user:mal").await;
+    let ids = bad_ids();
+    let mut cases = Vec::new();
+    for (name, code) in [("JOIN", 6), ("LEAVE", 7)] {
+        for (id, reason) in &ids {
+            let fields = [("room", Text(id))];
+            let body = Map(&fields);
+            cases.push((name, code, body.json(), body.pack(), format!("{name}.room"), *reason));
+        }
+        cases.push((name, code, Map(&[]).json(), Map(&[]).pack(), format!("{name}.room"), "missing field"));
+    }
+    cases.push(("ACK", 10, Map(&[]).json(), Map(&[]).pack(), "ACK.ids".into(), "missing field"));
+    for (name, code, text, packed, field, reason) in cases {
+        let bytes = [&[0x92, code][..], &packed].concat();
+        tcp.stream.write_all(&comet::framing::tcp::write(&bytes)).await.unwrap();
+        pack.raw(tungstenite::Message::binary(bytes)).await;
+        json.raw(tungstenite::Message::text(format!("[{name:?},{text}]"))).await;
+        for error in [tcp.error().await, pack.error().await, json.error().await] {
+            assert_eq!((error.error, error.field.as_deref()), (ErrorCode::BadFrame, Some(&*field)), "{text:.40}");
+            assert!(error.message.contains(reason), "{text:.40}: {error:?}");
+        }
+    }
+    for pong in [tcp_pong(&mut tcp).await, ws_pong(&mut pack).await, ws_pong(&mut json).await] {
+        assert_eq!(pong, Some(ServerFrame::Pong(Pong {})));
+    }
+}
+
+async fn tcp_pong(client: &mut Tcp) -> Option<ServerFrame> {
+    client.send(&ClientFrame::Ping(Ping {})).await;
+    client.next().await
+}
+
+async fn ws_pong(client: &mut Ws) -> Option<ServerFrame> {
+    client.send(&ClientFrame::Ping(Ping {})).await;
+    client.next().await.ok()
 }
 
 fn payload_of(frame: &[u8]) -> std::ops::Range<usize> {

@@ -78,7 +78,6 @@ async fn five_hundred_who_do_not_read_are_no_harm_to_five_hundred_who_do() {
             client
         });
     }
-    let begun = Instant::now();
     for frames in normal.chunks(50) {
         for frame in frames {
             comet.broadcast(ROOM, RoomClass::Normal, vec![to_all(frame)], vec![]).await;
@@ -86,7 +85,6 @@ async fn five_hundred_who_do_not_read_are_no_harm_to_five_hundred_who_do() {
         all_have_it.wait().await;
     }
     let mut readers = reading.join_all().await;
-    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     // Who reads again learns exactly how much it missed, once it has caught up.
     for client in &mut stalled[..20] {
         let (mut got, mut missed) = (Vec::new(), 0);
@@ -133,7 +131,7 @@ async fn five_hundred_who_do_not_read_are_no_harm_to_five_hundred_who_do() {
 #[tokio::test]
 async fn who_reads_slowly_gets_the_newest_likes_and_no_old_ones() {
     let mut config = config();
-    config.rooms.low_for = Duration::from_secs(60);
+    config.rooms.low_for = 5 * SOON;
     let comet = Comet::start(config);
     let mut slow = narrow(&comet, "slow").await;
     enter(&comet, &mut slow, ROOM).await;
@@ -324,7 +322,7 @@ async fn nobody_misses_anything_while_others_come_and_go() {
             tokio::task::yield_now().await;
         }
     }
-    let all = tokio::time::timeout(Duration::from_secs(60), clients.join_all());
+    let all = tokio::time::timeout(5 * SOON, clients.join_all());
     all.await.expect("everybody gets everything in time");
     answering.abort();
     comet.until_present(ROOM, (0, 0)).await;

@@ -5,16 +5,18 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use pushmesh_bus::{Bus, RequestError, Subscription};
 use pushmesh_protocol::{
     Partition, Partitions,
     frame::{
-        Chain, ClientFrame, Encoding, ErrorCode, Join, Leave, LeftReason, LoginOk, Reconnect, RoomPosition,
+        Chain, ClientFrame, Encoding, ErrorCode, Join, Joined, Leave, LeftReason, LoginOk, Reconnect, RoomPosition,
         ServerFrame, item,
     },
     name::{Filter, Subject},
     room::{
-        CometStatus, JoinAnswer, JoinAsk, RoomAnswer, RoomAsk, RoomBatch, RoomClass, RoomFrame, RoomOrder, RoomPresence,
+        CometStatus, JoinedUser, JoinedView, JoinsAnswer, JoinsAsk, RoomAnswer, RoomAsk, RoomBatch, RoomClass,
+        RoomFrame, RoomOrder, RoomPresence,
     },
     wire,
 };
@@ -23,40 +25,52 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     harness::{Doors, SOON, Tcp, Ws, login},
-    mesh::Mesh,
+    mesh::{Mesh, token},
     rooms::{chat, join, joined_frame, left, room_id, said, to_all},
 };
 
-const ROOM: &str = "r1";
+pub const ROOM: &str = "r1";
 
 /// The owner of one room's partition. It answers one JOIN after the other by what it was told, and then by the last of it.
 struct Owner {
     bus: Bus,
-    asked: Arc<Mutex<Vec<JoinAsk>>>,
+    asked: Arc<Mutex<Vec<JoinsAsk>>>,
     answers: Arc<Mutex<Vec<RoomAnswer>>>,
     _task: AbortOnDropHandle<()>,
 }
 
-fn partition() -> Partition {
+pub fn partition() -> Partition {
     Partitions::new(8).unwrap().of_room(&room_id(ROOM))
 }
 
+/// All who ask see the same.
+pub fn let_in(ask: &JoinsAsk, epoch: u64, joined: Joined, missed: Vec<Bytes>) -> RoomAnswer {
+    let users = ask.users.iter().map(|_| JoinedUser { view: Some(0), role: None, muted_until: None }).collect();
+    RoomAnswer::JoinedAll(Box::new(JoinsAnswer { epoch, views: vec![JoinedView { joined, missed }], users }))
+}
+
+/// For as many as ask.
 fn joined(epoch: u64, high: u64, missed: &[ServerFrame]) -> RoomAnswer {
     let missed = missed.iter().map(|frame| frame.encode(Encoding::MessagePack).into()).collect();
-    RoomAnswer::Joined(Box::new(JoinAnswer { epoch, joined: joined_frame(ROOM, high), overseer: false, missed }))
+    let nobody = JoinsAsk { room: room_id(ROOM), users: vec![], resume: None, trace: None };
+    let_in(&nobody, epoch, joined_frame(ROOM, high), missed)
 }
 
 impl Owner {
     async fn start(mesh: &Mesh) -> Self {
-        let asked = Arc::<Mutex<Vec<JoinAsk>>>::default();
+        let asked = Arc::<Mutex<Vec<JoinsAsk>>>::default();
         let answers = Arc::new(Mutex::new(vec![joined(1, 0, &[])]));
         let (note, say) = (asked.clone(), answers.clone());
         let task = mesh
             .answer(Subject::room_ask(partition()), move |payload| {
-                let RoomAsk::Join(ask) = wire::decode(payload).unwrap() else { panic!("no JOIN") };
-                note.lock().unwrap().push(ask);
+                let RoomAsk::Joins(ask) = wire::decode(payload).unwrap() else { panic!("no JOIN") };
                 let mut answers = say.lock().unwrap();
-                let answer = if answers.len() > 1 { answers.remove(0) } else { answers[0].clone() };
+                let mut answer = if answers.len() > 1 { answers.remove(0) } else { answers[0].clone() };
+                if let RoomAnswer::JoinedAll(all) = &answer {
+                    let JoinedView { joined, missed } = all.views[0].clone();
+                    answer = let_in(&ask, all.epoch, joined, missed);
+                }
+                note.lock().unwrap().push(ask);
                 wire::encode(&answer)
             })
             .await;
@@ -67,7 +81,7 @@ impl Owner {
         *self.answers.lock().unwrap() = answers;
     }
 
-    fn asked(&self) -> Vec<JoinAsk> {
+    fn asked(&self) -> Vec<JoinsAsk> {
         std::mem::take(&mut self.asked.lock().unwrap())
     }
 
@@ -83,9 +97,17 @@ impl Owner {
 
     /// Whether any comet listens to the room.
     async fn is_heard(&self) -> bool {
-        let subject = Subject::room_frame(partition(), &room_id(ROOM));
-        let answer = self.bus.request(subject, Vec::new().into(), Duration::from_millis(200)).await;
-        answer != Err(RequestError::NoResponders)
+        let ask = |subject| self.bus.request(subject, Vec::new().into(), SOON);
+        let asked = ask(Subject::room_frame(partition(), &room_id(ROOM)));
+        // The server says in their order what nobody listens to; comets listen, and say nothing.
+        tokio::select! {
+            biased;
+            answer = asked => answer != Err(RequestError::NoResponders),
+            answer = ask(Subject::app(&token("nobody"))) => {
+                assert_eq!(answer, Err(RequestError::NoResponders));
+                true
+            }
+        }
     }
 }
 
@@ -172,6 +194,9 @@ async fn a_join_waits_for_an_owner_within_its_bound_and_is_told_what_is_wrong() 
             break assert!(refused.retry_after_ms >= Some(500), "{refused:?}");
         }
     }
+    // Another one has more time, and knows from its start that there is such a service.
+    let comet = mesh.comet("comet-2", |_| {}).await;
+    let (mut client, _) = Tcp::log_in(&comet, login(&mesh.token("ann", None))).await;
     let owner = Owner::start(&mesh).await;
     owner.will_say(vec![RoomAnswer::NotReady, RoomAnswer::NotReady, joined(9, 3, &[])]);
     enter(&mut client, 3).await;
@@ -267,13 +292,14 @@ async fn a_goodbye_sends_each_client_to_a_door_like_its_own_where_there_is_room(
         tcp.push(Tcp::log_in(&going, login(&mesh.token(&format!("tcp-{number}"), None))).await);
         ws.push(Ws::login(&going, Encoding::Json, &mesh.token(&format!("ws-{number}"), None)).await.0);
     }
-    // Twice from each: by then the one that goes has heard it too.
-    let (mut heard, wanted) = (0, 2);
-    while heard < wanted {
-        let status: CometStatus = next(&mut statuses).await;
-        heard += u32::from(status.capacity == 1 && status.connections == 1);
-    }
     let (tcp_door, ws_door) = (format!("tcp://{}", roomy.tcp()), format!("ws://{}", roomy.websocket()));
+    // Twice from each: by then the one that goes has heard it too.
+    let (mut of_full, mut of_roomy) = (0, 0);
+    while of_full < 2 || of_roomy < 2 {
+        let status: CometStatus = next(&mut statuses).await;
+        of_full += u32::from(status.capacity == 1 && status.connections == 1);
+        of_roomy += u32::from(status.tcp == tcp_door);
+    }
     let goodbye = tokio::spawn(going.drain());
     for (client, _) in &mut tcp {
         let Some(ServerFrame::Reconnect(Reconnect { address, .. })) = client.next().await else {

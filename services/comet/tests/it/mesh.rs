@@ -51,7 +51,7 @@ impl Running {
     /// As the first SIGTERM does.
     pub async fn drain(self) {
         self.shutdown.signal();
-        tokio::time::timeout(Duration::from_secs(10), self.task).await.expect("drained in time").unwrap().unwrap();
+        tokio::time::timeout(SOON, self.task).await.expect("drained in time").unwrap().unwrap();
     }
 }
 
@@ -77,7 +77,7 @@ impl Mesh {
 
     /// A comet that reaches the nats-server under this URL.
     pub async fn comet_at(&self, nats: &str, name: &str, change: impl FnOnce(&mut Config)) -> Running {
-        let mut config = Config { drain_for: Duration::from_secs(4), ..crate::harness::config() };
+        let mut config = Config { drain_for: Duration::from_secs(20), ..crate::harness::config() };
         config.limits.retry_jitter = Duration::from_millis(100);
         change(&mut config);
         self.run_at::<comet::Service>(nats, name, config).await
@@ -115,7 +115,7 @@ impl Mesh {
         let shutdown = Shutdown::new();
         let control = Control { shutdown: shutdown.clone(), ready: Some(ready), ..Control::default() };
         let task = tokio::spawn(pushmesh_boot::run::<S>(settings, control));
-        let doors = tokio::time::timeout(Duration::from_secs(10), started).await.expect("ready in time").unwrap();
+        let doors = tokio::time::timeout(SOON, started).await.expect("ready in time").unwrap();
         Running { instance, doors, shutdown, task }
     }
 

@@ -1,7 +1,5 @@
 //! A comet among others: where it sends those it has no room for, and whom its clients leave behind there.
 
-use std::time::Duration;
-
 use pushmesh_protocol::frame::{ClientFrame, Encoding, ErrorCode, KickReason, Ping, Pong, ServerFrame};
 use pushmesh_testkit::wait_for;
 
@@ -96,7 +94,7 @@ async fn a_resume_elsewhere_closes_the_connection_it_leaves_behind_even_if_nobod
     let _ack_retry = mesh.run::<ack_retry::Service>("ack-retry-1", config).await;
     assert!(matches!(left_behind.next().await, Some(ServerFrame::Kick(kick)) if kick.reason == KickReason::Replaced));
     left_behind.expect_end().await;
-    wait_for("the old key to be purged", Duration::from_secs(10), || async {
+    wait_for("the old key to be purged", SOON, || async {
         mesh.session("ann", &old.conn_id).await.map_or(Ok(()), |session| Err(format!("{session:?}")))
     })
     .await;

@@ -78,11 +78,11 @@ impl Comet {
     pub async fn answer(&self, request: &JoinRequest, overseer: bool, position: u64, missed: &[ServerFrame]) {
         let dialect = request.from.dialect;
         let answer = joined_frame(request.room.as_str(), position);
-        let mut frames = vec![dialect.encode(&ServerFrame::Joined(answer.clone()))];
-        frames.extend(missed.iter().map(|frame| dialect.encode(frame)));
+        let first = dialect.encode(&ServerFrame::Joined(answer.clone()));
+        let missed = missed.iter().map(|frame| dialect.encode(frame)).collect();
         let instead = dialect.encode(&ServerFrame::Joined(frame::Joined { recovered: false, ..answer }));
         let (to, room, attempt) = (request.from, request.room.clone(), request.attempt);
-        self.tell(to, Urgent::Joined(Box::new(Joined { to, room, attempt, frames, instead, overseer }))).await;
+        self.tell(to, Urgent::Joined(Box::new(Joined { to, room, attempt, first, missed, instead, overseer }))).await;
     }
 
     pub async fn refuse(&self, request: &JoinRequest, error: ErrorCode) {

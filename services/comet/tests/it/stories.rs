@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use comet::{Config, address::Address};
 use pushmesh_auth::Minter;
 use pushmesh_protocol::{
@@ -105,7 +106,6 @@ async fn questions_are_answered_by_whom_they_are_for() {
     let mesh = Mesh::start().await;
     let apps = |config: &mut Config| {
         config.apps = [("1000".to_owned(), token("echo")), ("1001".to_owned(), token("nobody"))].into();
-        config.calls_within = Duration::from_millis(300);
     };
     let (_ingest, comet) = tokio::join!(mesh.ingest(), mesh.comet("comet-1", apps));
     let call = ActiveCall {
@@ -176,41 +176,90 @@ async fn a_login_that_cannot_be_stored_leaves_nothing_behind() {
     assert_eq!(ok.login_id, LoginId::new("sid-1").unwrap());
 }
 
+/// Signs with a key file of one secret.
+fn minter(mesh: &Mesh, kid: &str, secret: &[u8]) -> Minter {
+    let file = mesh.dir.path().join("minter.json");
+    std::fs::write(&file, format!(r#"{{"keys":[{}]}}"#, secret_key(kid, secret))).unwrap();
+    Minter::from_jwks(&file).unwrap()
+}
+
+fn secret_key(kid: &str, secret: &[u8]) -> String {
+    format!(r#"{{"kty":"oct","alg":"HS256","kid":"{kid}","k":"{}"}}"#, URL_SAFE_NO_PAD.encode(secret))
+}
+
+/// A token with another header.
+fn headed(token: &str, header: &str) -> String {
+    let (_, rest) = token.split_once('.').unwrap();
+    format!("{}.{rest}", URL_SAFE_NO_PAD.encode(header))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_tokens_are_refused_through_both_doors() {
     let mesh = Mesh::start().await;
-    let comet = mesh.comet("comet-1", |_| {}).await;
+    // A secret, and a public key: its modulus is known to everybody.
+    let (secret, modulus) = (b"a secret of this story alone, of 32", [0xb7; 256]);
+    let public = format!(r#"{{"kty":"RSA","kid":"rs","n":"{}","e":"AQAB"}}"#, URL_SAFE_NO_PAD.encode(modulus));
+    let keys = format!(r#"{{"keys":[{},{public}]}}"#, secret_key("hs", secret));
+    std::fs::write(mesh.dir.path().join("jwks.json"), keys).unwrap();
+    let comet = mesh.comet("comet-1", |config| config.limits.failed_logins = 1000).await;
     let ann: UserId = "ann".parse().unwrap();
-    let ten = Duration::from_secs(10);
-    let forged = Minter::hs256(b"another secret that is long enough, too").client(&ann, None, ten);
-    let none = "eyJhbGciOiJub25lIn0.eyJpc3MiOiJwdXNobWVzaCIsImF1ZCI6InB1c2htZXNoLWNsaWVudCIsInN1YiI6ImFubiIsImV4cCI6OTk5OTk5OTk5OX0.";
-    let backend = mesh.minter.backend("crm", &[pushmesh_auth::Scope::PushWrite], ten);
-    let elsewhere = mesh.minter.client_of_device(&ann, &"tablet".parse().unwrap(), None, ten);
+    let ten_minutes = Duration::from_secs(600);
+    let own = minter(&mesh, "hs", secret);
+    let named = |config| own.clone().named(&config).client(&ann, None, ten_minutes);
+    let names = pushmesh_auth::Config::default();
+    let good = own.client(&ann, None, ten_minutes);
+    let unsigned = headed(&good, r#"{"alg":"none","kid":"hs"}"#);
     for (token, field, words) in [
-        (forged.as_str(), "LOGIN.token", "signature"),
-        (none, "LOGIN.token", ""),
-        (&backend, "LOGIN.token", "aud"),
-        (&elsewhere, "LOGIN.device", "another device"),
-        ("nonsense", "LOGIN.token", "malformed"),
+        (
+            minter(&mesh, "hs", b"another secret that is long enough").client(&ann, None, ten_minutes),
+            "token",
+            "signature",
+        ),
+        (format!("{}.", unsigned.rsplit_once('.').unwrap().0), "token", "alg"),
+        (headed(&good, r#"{"alg":"RS256","kid":"hs"}"#), "token", "alg"),
+        (minter(&mesh, "rs", &modulus).client(&ann, None, ten_minutes), "token", "alg"),
+        (own.clone().at(0).client(&ann, None, ten_minutes), "token", "exp"),
+        (named(pushmesh_auth::Config { issuer: "evil".into(), ..names.clone() }), "token", "iss is wrong"),
+        (named(pushmesh_auth::Config { client_audience: "others".into(), ..names }), "token", "aud is wrong"),
+        (own.backend("crm", &[pushmesh_auth::Scope::PushWrite], ten_minutes), "token", "aud is wrong"),
+        (own.client_of_device(&ann, &"tablet".parse().unwrap(), None, ten_minutes), "device", "another device"),
+        ("nonsense".into(), "token", "malformed"),
+        ("x".repeat(3073), "token", "limit is 3072"),
     ] {
         let mut tcp = Tcp::connect(&comet).await;
-        tcp.send(&login(token)).await;
-        let mut ws = Ws::connect(&comet, Encoding::Json).await;
-        ws.send(&login(token)).await;
-        for error in [tcp.error().await, ws.error().await] {
-            assert_eq!((error.error, error.field.as_deref()), (ErrorCode::Unauthorized, Some(field)), "{error:?}");
-            assert!(error.message.contains(words) && !error.message.contains(token), "{error:?}");
-        }
+        tcp.send(&login(&token)).await;
+        let mut told = vec![tcp.error().await];
         tcp.expect_end().await;
-        ws.expect_close(4010).await;
+        for encoding in [Encoding::Json, Encoding::MessagePack] {
+            let mut ws = Ws::connect(&comet, encoding).await;
+            ws.send(&login(&token)).await;
+            told.push(ws.error().await);
+            ws.expect_close(4010).await;
+        }
+        for error in told {
+            let unreadable = token.len() > 3072;
+            let code = if unreadable { ErrorCode::BadFrame } else { ErrorCode::Unauthorized };
+            assert_eq!((error.error, error.field), (code, Some(format!("LOGIN.{field}"))), "{words}");
+            assert!(error.message.contains(words) && !error.message.contains(&token), "{words}: {}", error.message);
+        }
     }
+    let _ingest = mesh.ingest().await;
+    Tcp::log_in(&comet, login(&good)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_comet_that_goes_sends_its_clients_to_the_other_one_where_they_resume() {
     let mesh = Mesh::start().await;
-    let (_ingest, going, staying) =
-        tokio::join!(mesh.ingest(), mesh.comet("comet-1", |_| {}), mesh.comet("comet-2", |_| {}));
+    let (_ingest, staying, observer) =
+        tokio::join!(mesh.ingest(), mesh.comet("comet-2", |_| {}), mesh.member("test", "observer", ""));
+    wait_for("the address of the one that stays", SOON, || async {
+        let view = observer.view().borrow().clone();
+        let staying = view.member(&"comet".parse().unwrap(), &staying.instance).map(|member| member.address.clone());
+        if staying.as_ref().is_some_and(|address| !address.is_empty()) { Ok(()) } else { Err(format!("{staying:?}")) }
+    })
+    .await;
+    // It knows the other one from its start.
+    let going = mesh.comet("comet-1", |_| {}).await;
     let token = mesh.token("ann", None);
     let mut clients = Vec::new();
     for _ in 0..20 {
@@ -271,7 +320,7 @@ async fn a_comet_out_of_descriptors_keeps_its_connections_and_recovers() {
     assert_eq!(second.next().await, Some(ServerFrame::Pong(Pong {})));
     process.term();
     assert!(matches!(first.next().await, Some(ServerFrame::Reconnect(_))));
-    process.expect_exit(0, Duration::from_secs(15)).await;
+    process.expect_exit(0, SOON).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use pushmesh_protocol::{
     ConnId, Partitions, RoomId,
     frame::{ClientFrame, Encoding, Leave, LeftReason, ServerFrame},
     name::Subject,
-    room::{CometRooms, CometRoomsAsk, JoinAnswer, RoomAnswer, RoomAsk},
+    room::{CometRooms, CometRoomsAsk, RoomAsk},
     wire,
 };
 use pushmesh_testkit::wait_for;
@@ -15,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     harness::{SOON, Tcp, Ws, login},
+    live::let_in,
     mesh::{Mesh, Running},
     rooms::{join, joined_frame, left, room_id},
 };
@@ -24,10 +25,8 @@ async fn owner(mesh: &Mesh, room: &str) -> AbortOnDropHandle<()> {
     let partition = Partitions::new(8).unwrap().of_room(&room_id(room));
     let joined = joined_frame(room, 0);
     mesh.answer(Subject::room_ask(partition), move |payload| {
-        let RoomAsk::Join(_) = wire::decode(payload).unwrap() else { panic!("no JOIN") };
-        let joined = joined.clone();
-        let answer = JoinAnswer { epoch: 1, joined, overseer: false, missed: Vec::new() };
-        wire::encode(&RoomAnswer::Joined(Box::new(answer)))
+        let RoomAsk::Joins(ask) = wire::decode(payload).unwrap() else { panic!("no JOIN") };
+        wire::encode(&let_in(&ask, 1, joined.clone(), Vec::new()))
     })
     .await
 }

@@ -14,7 +14,8 @@ use pushmesh_testkit::{Nats, Process, ProcessOptions, wait_for};
 
 use crate::kind::TestKind;
 
-pub const LONG: Duration = Duration::from_secs(20);
+/// More than anything takes on a machine that is busy with other things.
+pub const LONG: Duration = Duration::from_secs(60);
 pub const PARTITIONS: u16 = 8;
 
 pub struct Mesh {
@@ -43,8 +44,9 @@ impl Mesh {
             format!("mesh.instance={instance}"),
             "admin.listen=127.0.0.1:0".into(),
             "telemetry.log=info,distributor=debug".into(),
-            "service.request_timeout=200ms".into(),
-            "service.late_after=400ms".into(),
+            // Sooner than by default; not so soon that a busy machine makes a kind late that answers.
+            "service.request_timeout=1s".into(),
+            "service.late_after=2500ms".into(),
         ];
         let settings = settings.into_iter().chain(more.iter().map(|setting| (*setting).to_owned()));
         let args = settings.flat_map(|setting| ["--set".to_owned(), setting]);

@@ -149,7 +149,7 @@ async fn a_leaving_distributor_hands_over_under_load() {
         pace.tick().await;
         mesh.login(20, 40).await;
     }
-    first.expect_exit(0, Duration::from_secs(15)).await;
+    first.expect_exit(0, LONG).await;
     for kind in &kinds {
         kind.log.expect(mesh.stored()).await;
         kind.log.assert_order();

@@ -1,6 +1,6 @@
 //! One of two instances is killed: the other takes over, and nobody misses a call.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use pushmesh_auth::Scope;
 use pushmesh_proto::v1::{EndCallRequest, GroupMember, StartCallRequest, UpsertGroupMembersRequest};
@@ -74,7 +74,7 @@ async fn gather(
     enough: impl Fn(&BTreeSet<(String, String)>, &BTreeSet<(String, String)>) -> bool,
 ) {
     while !enough(begun, ended) {
-        let message = tokio::time::timeout(Duration::from_secs(20), tap.next()).await;
+        let message = tokio::time::timeout(LONG, tap.next()).await;
         let message = message.unwrap_or_else(|_| panic!("no more came: {} begun, {} ended", begun.len(), ended.len()));
         match wire::decode(&message.unwrap().payload).unwrap() {
             PushOrder::Deliver(delivery) => {

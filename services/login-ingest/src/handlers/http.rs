@@ -9,9 +9,9 @@ use axum::{
     Router,
     body::{Body, BodyDataStream, Bytes},
     extract::{Request, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::post,
+    routing::{any, post},
 };
 use futures_util::{Stream, StreamExt, stream};
 use pushmesh_auth::Scope;
@@ -34,9 +34,23 @@ use crate::{
 const ANSWERS_AT_ONCE: usize = 256;
 const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 
-/// The door's one route.
+/// The door's one route; all other paths are nobody's.
 pub fn routes(doorway: Doorway) -> Router {
-    Router::new().route("/v1/logins", post(logins)).with_state(doorway)
+    Router::new()
+        .route("/v1/logins", post(logins))
+        .route("/", any(unknown))
+        .route("/{*path}", any(unknown))
+        .with_state(doorway)
+}
+
+/// What nobody serves: a gRPC client is told in its own way.
+async fn unknown(headers: HeaderMap) -> Response {
+    let is_grpc =
+        headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    if is_grpc {
+        return tonic::Status::unimplemented("there is no such service or method").into_http::<Body>();
+    }
+    (StatusCode::NOT_FOUND, "there is no such path: POST /v1/logins takes records\n").into_response()
 }
 
 async fn logins(State(doorway): State<Doorway>, request: Request) -> Response {

@@ -20,6 +20,9 @@ use tonic::{Code, Status, Streaming, transport::Channel};
 
 use crate::ingest::{Ingest, LONG, authorized, online};
 
+/// A token's life: long enough to begin with it, even where everything takes its time.
+const TOKEN: Duration = Duration::from_secs(5);
+
 /// Reports without end, numbered from 0, until nobody takes them any more.
 fn endless() -> (ReceiverStream<pushmesh_proto::v1::ReportRequest>, JoinHandle<()>) {
     let (reports, requests) = mpsc::channel(16);
@@ -64,7 +67,7 @@ async fn a_drain_answers_all_that_it_read() {
     .await;
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     assert!(status.message().contains("send it again"), "{status:?}");
-    ingest.process.expect_exit(0, Duration::from_secs(10)).await;
+    ingest.process.expect_exit(0, LONG).await;
     assert_eq!(ingest.stored_count().await, accepted, "what is stored is answered");
     ingest.stored(accepted as usize).await;
     drop(answers);
@@ -73,7 +76,7 @@ async fn a_drain_answers_all_that_it_read() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_without_nats_answers_too() {
-    let mut ingest = Ingest::start_with(&["shutdown.grace=4s"], |_| {}).await;
+    let mut ingest = Ingest::start_with(&["shutdown.grace=8s"], |_| {}).await;
     let (reports, requests) = mpsc::channel(16);
     let request = ingest.authorized(ReceiverStream::new(requests));
     let mut client = ingest.grpc().await;
@@ -98,13 +101,13 @@ async fn a_drain_without_nats_answers_too() {
     };
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     assert_eq!(unknown, 3, "{status:?}");
-    ingest.process.expect_exit(69, Duration::from_secs(10)).await;
+    ingest.process.expect_exit(69, LONG).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_ends_with_its_token() {
     let ingest = Ingest::start_with(&["auth.leeway=0s"], |_| {}).await;
-    let token = || ingest.token(&[Scope::LoginWrite], Duration::from_secs(2));
+    let token = || ingest.token(&[Scope::LoginWrite], TOKEN);
     let (busy, sender) = endless();
     let (silent, quiet) = mpsc::channel(1);
     let mut client = ingest.grpc().await;
@@ -127,7 +130,7 @@ async fn a_stream_ends_with_its_token() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_ends_with_its_token() {
     let ingest = Ingest::start_with(&["auth.leeway=0s"], |_| {}).await;
-    let token = || ingest.token(&[Scope::LoginWrite], Duration::from_secs(2));
+    let token = || ingest.token(&[Scope::LoginWrite], TOKEN);
     let (mut reading, mut writing) = posting(&ingest, &token()).await;
     writing.write_all(chunk(0..1).as_bytes()).await.unwrap();
     let mut answer = String::new();
@@ -179,13 +182,13 @@ async fn narrow(ingest: &Ingest) -> LoginIngestClient<Channel> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_whose_answers_nobody_reads_ends_and_says_so() {
-    let ingest = Ingest::start_with(&["service.unread_max=3s"], |_| {}).await;
+    let ingest = Ingest::start_with(&["service.unread_max=8s"], |_| {}).await;
     let (requests, sender) = endless();
     let mut answers = narrow(&ingest).await.report(ingest.authorized(requests)).await.unwrap().into_inner();
     ingest.logged("nothing more is taken").await;
     let (accepted, status) = to_the_end(&mut answers, drop).await;
     assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
-    assert!(status.message().contains("none was read for 3s"), "{status:?}");
+    assert!(status.message().contains("none was read for 8s"), "{status:?}");
     assert!(accepted >= 2000, "{accepted}");
     assert_eq!(ingest.stored_count().await, accepted, "what is stored is answered");
     drop(answers);
@@ -220,7 +223,7 @@ async fn post_endlessly(ingest: &Ingest) -> (OwnedReadHalf, JoinHandle<()>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_whose_answers_nobody_reads_ends_and_says_so() {
-    let ingest = Ingest::start_with(&["service.unread_max=3s"], |_| {}).await;
+    let ingest = Ingest::start_with(&["service.unread_max=8s"], |_| {}).await;
     let (mut reading, writer) = post_endlessly(&ingest).await;
     ingest.logged("nothing more is taken").await;
     let mut answer = String::new();
@@ -233,7 +236,7 @@ async fn a_body_whose_answers_nobody_reads_ends_and_says_so() {
         .collect();
     let (last, answers) = lines.split_last().unwrap();
     let stopped = &last["stopped"];
-    assert!(stopped["reason"].as_str().unwrap().contains("none was read for 3s"), "{last}");
+    assert!(stopped["reason"].as_str().unwrap().contains("none was read for 8s"), "{last}");
     assert_eq!(stopped["after_line"], answers.len() as u64);
     assert!(answers.iter().all(|answer| answer["accepted"].is_object()));
     assert_eq!(ingest.stored_count().await, answers.len() as u64, "what is stored is answered");

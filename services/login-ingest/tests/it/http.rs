@@ -27,6 +27,21 @@ async fn lines_are_answered_one_by_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_serves_is_not_found() {
+    let ingest = Ingest::start().await;
+    let (client, door) = (reqwest::Client::new(), format!("http://{}", ingest.process.door("grpc")));
+    for path in ["/", "/nothing", "/v1/login", "/v1/logins/alice"] {
+        let response = client.get(format!("{door}{path}")).send().await.unwrap();
+        assert_eq!(response.status(), 404, "{path}");
+        assert!(response.text().await.unwrap().contains("/v1/logins"), "{path}");
+    }
+    assert_eq!(client.get(format!("{door}/v1/logins")).send().await.unwrap().status(), 405);
+    let grpc = client.post(format!("{door}/pushmesh.v1.Nothing/Do")).header("content-type", "application/grpc");
+    let response = grpc.send().await.unwrap();
+    assert_eq!((response.status().as_u16(), response.headers()["grpc-status"].to_str().unwrap()), (200, "12"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_long_body_streams() {
     let ingest = Ingest::start().await;
     let body: String = (0..20_000)

@@ -5,7 +5,7 @@ use crate::ingest::{Ingest, LONG, online};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn over_an_outage_a_record_is_unknown_and_said_again_it_is_stored_once() {
-    let mut ingest = Ingest::start_with(&["nats.outage_hold=500ms"], |_| {}).await;
+    let mut ingest = Ingest::start_with(&["nats.outage_hold=2s"], |_| {}).await;
     ingest.nats.kill();
     let answers = ingest.report(vec![online(0, "alice", "l0"), online(1, "alice", "")]).await.unwrap();
     for answer in &answers {
@@ -73,9 +73,20 @@ async fn a_full_mesh_says_so_and_loses_nothing() {
         }
         assert!(accepted < 100_000, "it never fills");
     };
-    assert!(unknown.reason.contains("full"), "{unknown:?}");
-    let response = ingest.post(r#"{"user":"late","event":"online","login_id":"late"}"#).await;
-    // A batch was too large for what was left; one record may still fit.
-    assert!([200, 503].contains(&response.status().as_u16()));
+    assert!(unknown.reason.contains("full") && unknown.retry_after_ms > 0, "{unknown:?}");
+    // A batch was too large for what was left; some records may still fit.
+    let refused = loop {
+        let body = format!(r#"{{"user":"late","event":"online","login_id":"late-{accepted}"}}"#);
+        let response = ingest.post(body).await;
+        if response.status() != 200 {
+            break response;
+        }
+        accepted += 1;
+        assert!(accepted < 100_000, "it never fills");
+    };
+    assert_eq!(refused.status(), 503);
+    assert!(refused.headers()["retry-after"].to_str().unwrap().parse::<u64>().unwrap() > 0);
+    let line: serde_json::Value = serde_json::from_str(&refused.text().await.unwrap()).unwrap();
+    assert!(line["unknown"]["retry_after_ms"].as_u64() > Some(0), "{line}");
     assert!(ingest.stored(accepted).await.len() >= accepted);
 }

@@ -67,6 +67,11 @@ impl ChatChain {
         self.timeline.parts()
     }
 
+    /// The most parts that there are or were, as far as is remembered.
+    pub fn finest(&self) -> u16 {
+        self.timeline.finest()
+    }
+
     /// The last offset of all.
     pub fn whole(&self) -> u64 {
         self.whole

@@ -35,7 +35,8 @@ pub struct Limits {
 
     pub parts: PartLimits,
 
-    /// What a chain keeps in memory for those who come back.
+    /// What a chain keeps in memory for those who come back; chat up to eight times as much where the room is cut. With more
+    /// than is told to one who comes back, the streams are read only for what an earlier owner has told.
     pub tail_items: usize,
     pub tail_bytes: usize,
     /// Most that is told to one who comes back: items a chain, and bytes of frames in all.
@@ -44,6 +45,8 @@ pub struct Limits {
 
     /// A room without people and traffic for so long leaves memory once it is stored.
     pub idle_after: Duration,
+    /// A room in which nothing was said for so long is forgotten; `None`: none ever is.
+    pub forget_after: Option<Duration>,
     /// How many lives of api instances a room remembers the likes of, and how long one is safe from being forgotten.
     pub lives: usize,
     pub life_kept_for: Duration,
@@ -82,11 +85,12 @@ impl Default for Limits {
             comet_silent_after: Duration::from_secs(30),
             notices_up_to: 0,
             parts: PartLimits::default(),
-            tail_items: 512,
-            tail_bytes: 128 * 1024,
-            recover_items: 500,
+            tail_items: 1_024,
+            tail_bytes: 512 * 1024,
+            recover_items: 1_000,
             recover_bytes: 256 * 1024,
             idle_after: Duration::from_secs(600),
+            forget_after: Some(Duration::from_secs(365 * 24 * 3600)),
             lives: 256,
             life_kept_for: Duration::from_secs(20 * 60),
         }

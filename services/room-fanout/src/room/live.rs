@@ -2,7 +2,7 @@
 
 use pushmesh_protocol::{
     Instance, RoomId, UserId,
-    frame::RoomItem,
+    frame::{RoomItem, item},
     message::{Epoch, Millis},
     room::{Audience, Gift, Note, RoomEvent, RoomHappening, RoomMessage, RoomOrder, part_of},
 };
@@ -41,7 +41,10 @@ pub(super) struct Live {
     /// The last note that was told.
     pub notes: u64,
     pub tails: Tails,
+    /// Of ROOM_HIGH.
     pub skipped: Skipped,
+    /// Of ROOM_NORMAL.
+    pub skipped_events: Skipped,
     pub ledger: Ledger,
     pub gifts_count: u64,
     pub gifts_total: u64,
@@ -103,7 +106,7 @@ impl Live {
         Self { at: now, timers: Timers::new(now), ..Self::default() }
     }
 
-    pub fn gift(&mut self, sequence: u64, gift: Gift, around: Around, now: Millis, tally: &mut Tally) {
+    pub fn gift(&mut self, sequence: u64, mut gift: Gift, around: Around, now: Millis, tally: &mut Tally) {
         let limits = around.limits;
         let credited = self.ledger.credit(sequence, &gift, &limits.levels);
         if let Some((total, reached)) = credited {
@@ -115,6 +118,12 @@ impl Live {
         };
         self.gifts_count += 1;
         self.gifts_total = self.gifts_total.saturating_add(gift.value);
+        let is_muted = || around.standing.was_muted(&gift.room, &gift.from, gift.at);
+        if gift.note.is_some() && (self.skipped.contains(sequence) || is_muted()) {
+            tally.muted += 1;
+            self.skipped.push(sequence);
+            gift.note = None;
+        }
         let item = items::gift(sequence, prev, &gift);
         self.gathered.gifts.push(Audience::Everybody, item.clone(), self.size(&gift.room, around), now);
         self.gathered.gifts.trace(gift.trace);
@@ -145,7 +154,8 @@ impl Live {
         }
         self.tell_chat(&item, around, self.size(room, around), now);
         self.gathered.high.trace(message.trace);
-        self.tails.high.push(item, limits.tail_items, limits.tail_bytes);
+        let times = self.times();
+        self.tails.high.push(item, times * limits.tail_items, times * limits.tail_bytes);
         tally.chats += 1;
         self.said(limits, now);
     }
@@ -174,6 +184,11 @@ impl Live {
     pub fn happening(&mut self, sequence: u64, event: RoomEvent, around: Around, now: Millis, tally: &mut Tally) {
         // Also of what an earlier owner has told: he may have had no time to compare.
         self.retell.note(&event.what, now);
+        if sequence > self.normal.last && (self.skipped_events.contains(sequence) || was_muted(&event, around)) {
+            tally.muted += 1;
+            self.stored.dirty |= self.skipped_events.push(sequence);
+            return;
+        }
         let Some(prev) = self.normal.step(sequence) else {
             tally.repeated += 1;
             return;
@@ -203,11 +218,17 @@ impl Live {
 
     pub fn note(&mut self, sequence: u64, note: Note, around: Around, now: Millis, tally: &mut Tally) {
         self.notes = sequence;
+        self.stored.dirty = true;
+        // A level-up is told of somebody, not by him.
+        let from = note.from.as_ref().filter(|_| note.kind.as_str() != item::LEVEL);
+        if from.is_some_and(|from| around.standing.was_muted(&note.room, from, note.at)) {
+            tally.muted += 1;
+            return;
+        }
         let size = self.size(&note.room, around);
         self.gathered.low.push(Audience::Everybody, items::note(sequence, &note), size, now);
         tally.notes += 1;
         self.at = self.at.max(now);
-        self.stored.dirty = true;
     }
 
     /// He sees everything from now on, or his part again. Who begins to oversee a room that is cut is moved from where his
@@ -270,6 +291,8 @@ impl Live {
             at: self.at,
             skipped_forgotten: self.skipped.forgotten(),
             levels_open: self.ledger.has_open_levels(),
+            skipped_events: self.skipped_events.offsets(),
+            skipped_events_forgotten: self.skipped_events.forgotten(),
         }
     }
 
@@ -277,6 +300,7 @@ impl Live {
     pub fn restore(&mut self, record: RoomRecord, revision: u64) {
         let RoomRecord { gifts, chat, normal, notes, skipped, skipped_forgotten, levels_open, .. } = record;
         let RoomRecord { gifts_count, gifts_total, ranked, likes, at, .. } = record;
+        let RoomRecord { skipped_events, skipped_events_forgotten, .. } = record;
         (self.gifts, self.chat, self.normal) = (gifts.mended(), chat.mended(), normal.mended());
         self.notes = notes;
         self.tails = Tails {
@@ -285,8 +309,16 @@ impl Live {
             normal: Tail::from(self.normal.last),
         };
         self.skipped = Skipped::of(skipped, skipped_forgotten);
+        self.skipped_events = Skipped::of(skipped_events, skipped_events_forgotten);
         (self.gifts_count, self.gifts_total, self.ranked) = (gifts_count, gifts_total, ranked);
         (self.likes, self.at) = (likes, at);
         (self.stored.revision, self.stored.levels_open) = (revision, levels_open);
     }
+}
+
+// What the mesh says itself, and what backends and keepers of order do, is nobody's own words.
+fn was_muted(event: &RoomEvent, around: Around) -> bool {
+    let says = matches!(event.what, RoomHappening::Message { .. });
+    let by = event.by.as_ref().filter(|_| says);
+    by.is_some_and(|by| around.standing.was_muted(&event.room, by, event.at))
 }

@@ -50,7 +50,7 @@ pub use around::Owner;
 pub use effect::Effect;
 pub use ends::{Begin, Ends};
 pub use event::{Asleep, Event, Source};
-pub use join::Asked;
+pub use join::{Asked, NotRecovered, Sources};
 pub use limits::{Limits, PartLimits};
 pub use past::{Past, PastAsk, PastOf, Span};
 pub use record::{Positions, lease_of};

@@ -44,3 +44,14 @@ impl<T> PastOf<T> {
         self.messages.binary_search_by_key(&offset, |(offset, _)| *offset).is_ok()
     }
 }
+
+impl Past {
+    /// What an earlier reading brought stays where this one brought nothing.
+    pub fn or(self, before: Self) -> Self {
+        Self {
+            gifts: self.gifts.or(before.gifts),
+            high: self.high.or(before.high),
+            normal: self.normal.or(before.normal),
+        }
+    }
+}

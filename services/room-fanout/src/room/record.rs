@@ -78,7 +78,7 @@ pub(super) struct RoomRecord {
     pub normal: Chain,
     /// The last note that was told.
     pub notes: u64,
-    /// Chats that lie in the stream and were told to nobody.
+    /// Chats that lie in the stream and were told to nobody, gifts that were told without their note.
     pub skipped: Vec<u64>,
     pub gifts_count: u64,
     pub gifts_total: u64,
@@ -93,6 +93,11 @@ pub(super) struct RoomRecord {
     /// A level-up among its rows is not known to be stored.
     #[serde(default = "maybe")]
     pub levels_open: bool,
+    /// Messages of class normal that lie in the stream and were told to nobody.
+    #[serde(default)]
+    pub skipped_events: Vec<u64>,
+    #[serde(default)]
+    pub skipped_events_forgotten: u64,
 }
 
 fn maybe() -> bool {
@@ -162,6 +167,8 @@ impl Renewed for RoomRecord {
         let Self { gifts, chat, normal, ranked, skipped, skipped_forgotten, .. } = self;
         (*gifts, *chat, *normal, *ranked, *skipped_forgotten) = Default::default();
         skipped.clear();
+        self.skipped_events.clear();
+        self.skipped_events_forgotten = 0;
     }
 
     fn end_was_lost(&mut self, end: &End) {
@@ -169,8 +176,11 @@ impl Renewed for RoomRecord {
         self.chat.cut(end.chats);
         self.normal.cut(end.events);
         self.ranked = end.gifts.min(self.ranked);
-        self.skipped.retain(|offset| *offset <= end.chats);
-        self.skipped_forgotten = end.chats.min(self.skipped_forgotten);
+        let high = end.chats.max(end.gifts);
+        self.skipped.retain(|offset| *offset <= high);
+        self.skipped_forgotten = high.min(self.skipped_forgotten);
+        self.skipped_events.retain(|offset| *offset <= end.events);
+        self.skipped_events_forgotten = end.events.min(self.skipped_events_forgotten);
     }
 
     fn low_is_new(&mut self) {

@@ -52,7 +52,7 @@ impl Rooms {
         self.live.retain(|room, live| {
             let stays = !is_idle(live);
             if !stays {
-                asleep.insert(room.clone());
+                asleep.insert(room.clone(), live.at);
             }
             stays
         });
@@ -110,7 +110,7 @@ impl Rooms {
         now: Millis,
     ) -> Result<(), WireError> {
         let is_unknown = !self.ready && !self.looked_up.contains(room);
-        if !is_unknown && !self.asleep.contains(room) {
+        if !is_unknown && !self.asleep.contains_key(room) {
             return Ok(());
         }
         let woken = self.wake_from(room, entries, now);
@@ -119,7 +119,7 @@ impl Rooms {
             self.live.remove(room);
             return woken;
         }
-        if self.asleep.remove(room) {
+        if self.asleep.remove(room).is_some() {
             self.tally.woken += 1;
         }
         if !self.ready {

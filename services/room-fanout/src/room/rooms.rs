@@ -6,7 +6,7 @@ use pushmesh_protocol::{
     Instance, RoomId, UserId,
     frame::Role,
     message::Millis,
-    room::{JoinAsk, RoomAnswer, RoomInfo, RoomPresence},
+    room::{JoinAnswer, JoinAsk, JoinsAnswer, JoinsAsk, RoomAnswer, RoomInfo, RoomPresence},
 };
 
 use super::{
@@ -20,7 +20,6 @@ use super::{
     limits::{Limits, ms},
     live::Live,
     outbox::Outbox,
-    past::Past,
     presence::Presence,
     record::Positions,
     standing::Standing,
@@ -55,7 +54,8 @@ pub struct Rooms {
     pub(super) owner: Owner,
     pub(super) ends: Ends,
     pub(super) live: HashMap<RoomId, Live>,
-    pub(super) asleep: HashSet<RoomId>,
+    /// With when something was last said in each.
+    pub(super) asleep: HashMap<RoomId, Millis>,
     /// Rooms of which all that was stored is known. While messages are replayed, others may have rows and no record yet.
     pub(super) looked_up: HashSet<RoomId>,
     pub(super) standing: Standing,
@@ -79,7 +79,7 @@ impl Rooms {
             owner,
             ends,
             live: HashMap::new(),
-            asleep: HashSet::new(),
+            asleep: HashMap::new(),
             looked_up: HashSet::new(),
             standing: Standing::default(),
             presence: Presence::default(),
@@ -149,7 +149,7 @@ impl Rooms {
             _ => return None,
         };
         let is_unknown = !self.ready && !self.looked_up.contains(room);
-        (is_unknown || self.asleep.contains(room)).then_some(room)
+        (is_unknown || self.asleep.contains_key(room)).then_some(room)
     }
 
     /// When the message that is applied next was stored. ROOM_LOW may begin again, and nobody asks.
@@ -200,7 +200,7 @@ impl Rooms {
     }
 
     fn presence_changed(&mut self, room: &RoomId, now: Millis) {
-        let is_new = self.presence.of(room) > 0 && !self.asleep.contains(room);
+        let is_new = self.presence.of(room) > 0 && !self.asleep.contains_key(room);
         if is_new || self.live.contains_key(room) {
             self.with(room, now, |live, _, _| live.presence_changed(Vec::new(), Vec::new(), now));
         }
@@ -255,36 +255,32 @@ impl Rooms {
         self.agenda.next().into_iter().chain(expiry).min()
     }
 
-    /// Answers from memory, or says what is missing for it.
-    pub fn join(&mut self, ask: &JoinAsk, now: Millis) -> Asked {
-        self.join_from(ask, Sources::Memory, now)
+    /// Lets one user in, or says what is missing for it.
+    pub fn join(&mut self, ask: &JoinAsk, sources: Sources, now: Millis) -> Asked {
+        let JoinAsk { room, user, resume, trace } = ask;
+        let alone = JoinsAsk { room: room.clone(), users: vec![user.clone()], resume: *resume, trace: *trace };
+        match self.joins(&alone, sources, now) {
+            Asked::Answer(RoomAnswer::JoinedAll(all)) => Asked::Answer(first_of(*all)),
+            asked => asked,
+        }
     }
 
-    /// With what [`Asked::Read`] asked for.
-    pub fn join_with(&mut self, ask: &JoinAsk, past: Past, now: Millis) -> Asked {
-        self.join_from(ask, Sources::With(Box::new(past)), now)
-    }
-
-    /// From memory alone: where that does not hold what was missed, the answer says so.
-    pub fn join_without(&mut self, ask: &JoinAsk, now: Millis) -> Asked {
-        self.join_from(ask, Sources::Without, now)
-    }
-
-    fn join_from(&mut self, ask: &JoinAsk, sources: Sources, now: Millis) -> Asked {
+    /// Lets many in, or says what is missing for it.
+    pub fn joins(&mut self, ask: &JoinsAsk, sources: Sources, now: Millis) -> Asked {
         if !self.ready {
             return Asked::Answer(RoomAnswer::NotReady);
         }
         if !self.standing.state(&ask.room).open {
             return Asked::Answer(RoomAnswer::Closed);
         }
-        if self.asleep.contains(&ask.room) {
+        if self.asleep.contains_key(&ask.room) {
             return Asked::Asleep(ask.room.clone());
         }
         let around = around!(self, &ask.room);
         match self.live.get(&ask.room) {
-            Some(live) => live.join(ask, sources, around, now, &mut self.tally),
+            Some(live) => live.joins(ask, sources, around, now, &mut self.tally),
             // Nothing was ever said there: asking alone makes no room.
-            None => Live::new(now).join(ask, sources, around, now, &mut self.tally),
+            None => Live::new(now).joins(ask, sources, around, now, &mut self.tally),
         }
     }
 
@@ -292,7 +288,7 @@ impl Rooms {
         if !self.ready {
             return Asked::Answer(RoomAnswer::NotReady);
         }
-        if self.asleep.contains(room) {
+        if self.asleep.contains_key(room) {
             return Asked::Asleep(room.clone());
         }
         let around = around!(self, room);
@@ -315,7 +311,7 @@ impl Rooms {
         if !self.ready {
             return Asked::Answer(RoomAnswer::NotReady);
         }
-        if self.asleep.contains(room) {
+        if self.asleep.contains_key(room) {
             return Asked::Asleep(room.clone());
         }
         let places = usize::from(places.min(PLACES_MAX));
@@ -326,16 +322,24 @@ impl Rooms {
         Asked::Answer(RoomAnswer::Ranking { top, gifts_total })
     }
 
-    /// Which lines of its chat were told to nobody.
+    /// What of it was told to nobody, or not as it was said.
     pub fn skipped(&self, room: &RoomId) -> Asked {
         if !self.ready {
             return Asked::Answer(RoomAnswer::NotReady);
         }
-        if self.asleep.contains(room) {
+        if self.asleep.contains_key(room) {
             return Asked::Asleep(room.clone());
         }
-        let offsets = self.live.get(room).map_or_else(Vec::new, |live| live.skipped.offsets());
-        Asked::Answer(RoomAnswer::Skipped { offsets })
+        let (high, normal) = match self.live.get(room) {
+            Some(live) => (live.skipped.clone(), live.skipped_events.clone()),
+            None => Default::default(),
+        };
+        Asked::Answer(RoomAnswer::Skipped {
+            offsets: high.offsets(),
+            forgotten: high.forgotten(),
+            normal: normal.offsets(),
+            normal_forgotten: normal.forgotten(),
+        })
     }
 
     pub fn take_tally(&mut self) -> Tally {
@@ -355,11 +359,39 @@ impl Rooms {
         self.asleep.len()
     }
 
+    /// A sleeping room in which nothing was said for so long that what is stored of it may go. By the server's clock too, which
+    /// stamps what the streams hold: a wrong one of ours alone must not make a room old.
+    pub fn forgettable(&self, now: Millis) -> Option<RoomId> {
+        let after = self.limits.forget_after.map(ms).filter(|_| self.ready)?;
+        let newest = self.positions.newest.into_iter().max().unwrap_or_default();
+        let is_over = |at: Millis| at.saturating_add(after) <= now.min(newest);
+        self.asleep.iter().find(|(_, at)| is_over(**at)).map(|(room, _)| room.clone())
+    }
+
+    /// Nothing of it is stored any more: used again, it begins at zero.
+    pub fn forgotten(&mut self, room: &RoomId) {
+        if self.asleep.remove(room).is_some() {
+            self.tally.forgotten += 1;
+        }
+    }
+
     fn fall_asleep(&mut self, room: &RoomId) {
         let Some(live) = self.live.remove(room) else { return };
         self.tally.fell_asleep += 1;
         if live.stored.revision > 0 || live.ledger.len() > 0 {
-            self.asleep.insert(room.clone());
+            self.asleep.insert(room.clone(), live.at);
         }
+    }
+}
+
+fn first_of(all: JoinsAnswer) -> RoomAnswer {
+    let JoinsAnswer { epoch, mut views, users } = all;
+    match (users.first(), views.pop()) {
+        (Some(user), Some(view)) => {
+            let (joined, overseer) = (user.told(&view), user.role.is_some());
+            RoomAnswer::Joined(Box::new(JoinAnswer { epoch, joined, overseer, missed: view.missed }))
+        }
+        // One user sees something, whatever it is.
+        _ => RoomAnswer::NotReady,
     }
 }

@@ -1,4 +1,4 @@
-//! [`Skipped`]: chats that lie in the stream and were told to nobody.
+//! [`Skipped`]: what lies in a stream and was told to nobody, or as a gift without its note.
 
 use std::collections::VecDeque;
 
@@ -40,6 +40,11 @@ impl Skipped {
         self.offsets.iter().copied().collect()
     }
 
+    /// Whether it was, or may have been: that is forgotten.
+    pub fn may_contain(&self, offset: u64) -> bool {
+        offset <= self.forgotten || self.contains(offset)
+    }
+
     /// Behind it all of them are known.
     pub fn forgotten(&self) -> u64 {
         self.forgotten
@@ -58,6 +63,7 @@ mod tests {
             skipped.push(offset);
         }
         assert_eq!((skipped.forgotten(), skipped.contains(10), skipped.contains(9)), (7, true, false));
+        assert_eq!([7, 8, 10].map(|offset| skipped.may_contain(offset)), [true, false, true]);
         assert_eq!(Skipped::of(skipped.offsets(), 7), skipped);
     }
 }

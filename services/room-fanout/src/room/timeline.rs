@@ -21,6 +21,11 @@ impl Timeline {
         self.0.last().map_or(1, |(_, parts)| *parts)
     }
 
+    /// The most that is remembered: who shares a part of these has shared one all along, since parts are halves of parts.
+    pub fn finest(&self) -> u16 {
+        self.0.iter().map(|(_, parts)| *parts).max().unwrap_or(1)
+    }
+
     /// When `offset` was told; `None` if that is forgotten.
     pub fn parts_at(&self, offset: u64) -> Option<u16> {
         self.0.iter().rev().find(|(from, _)| *from < offset).map(|(_, parts)| *parts)

@@ -1,6 +1,5 @@
 //! Records: what changed is written every second and at the end, behind the frames that it speaks of.
 
-use pushmesh_protocol::room::RoomAnswer;
 use tokio::time::{Duration, Instant};
 
 use super::{End, Serving};
@@ -22,10 +21,12 @@ impl Serving {
         let now = Instant::now();
         self.next_write = now + self.work.config.write_every;
         self.count();
+        self.readings.forget(now.into_std());
         if now >= self.next_reached {
             self.next_reached = now + REACHED_EVERY;
             self.pass_reached().await?;
         }
+        self.forget_some(now).await?;
         self.write().await
     }
 
@@ -70,7 +71,7 @@ impl Serving {
                 self.rooms.checkpoint_written(revisions.first().copied().flatten());
                 self.is_writing = false;
             }
-            Done::Past { returning, read } => self.past_read(*returning, read).await?,
+            Done::Past { room, read } => self.past_read(room, read).await?,
             Done::Aside => {}
         }
         Ok(())
@@ -128,10 +129,6 @@ impl Serving {
             // What was stored meanwhile is noted too.
             self.write().await?;
         }
-        // They ask the next owner.
-        while let Some(reply) = self.sources.take_ask().and_then(|ask| ask.reply) {
-            self.answer(reply, &RoomAnswer::NotReady).await?;
-        }
-        Ok(())
+        self.turn_away().await
     }
 }

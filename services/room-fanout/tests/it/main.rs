@@ -4,14 +4,17 @@
 
 mod config;
 mod failing;
+mod heavy;
 mod hidden;
 mod joins;
 mod likes;
 mod lost;
 mod mesh;
+mod over;
 mod owners;
 mod parts;
 mod quiet;
+mod rankings;
 mod records;
 mod refused;
 mod server;

@@ -22,7 +22,8 @@ use pushmesh_protocol::{
 };
 use pushmesh_testkit::{Nats, Process, ProcessOptions, wait_for};
 
-pub const LONG: Duration = Duration::from_secs(30);
+/// More than anything takes on a machine that is busy with other things.
+pub const LONG: Duration = Duration::from_secs(60);
 
 pub struct Mesh {
     pub nats: Nats,
@@ -275,7 +276,7 @@ impl Mesh {
 pub async fn ask_over(bus: &Bus, of: &str, ask: &RoomAsk) -> RoomAnswer {
     let payload = bytes::Bytes::from(wire::encode(ask));
     wait_for("an owner's answer", LONG, async || {
-        let asked = bus.request(Subject::room_ask(partition(of)), payload.clone(), Duration::from_secs(1)).await;
+        let asked = bus.request(Subject::room_ask(partition(of)), payload.clone(), Duration::from_secs(5)).await;
         match asked.map(|answer| wire::decode::<RoomAnswer>(&answer).unwrap()) {
             Ok(RoomAnswer::NotReady) => Err("not ready".to_owned()),
             Ok(answer) => Ok(answer),

@@ -14,7 +14,7 @@ use crate::{
 #[tokio::test(flavor = "multi_thread")]
 async fn a_room_is_cut_and_merged_while_people_talk_and_nobody_misses_or_repeats_a_line() {
     let mesh = Mesh::start().await;
-    let settings = ["service.parts.messages_per_second=50", "service.parts.max=4", "service.parts.merge_after=1s"];
+    let settings = ["service.parts.messages_per_second=10", "service.parts.max=4", "service.parts.merge_after=1s"];
     let _owner = mesh.room_fanout("one", &settings).await;
     mesh.set_role("a", "host", Role::Host).await;
     let mut host = wait_for("the role to be known", LONG, async || {

@@ -104,6 +104,13 @@ async fn a_late_write_of_an_earlier_owner_changes_nothing() {
     mesh.give("a", "bob", 6).await;
     mesh.expect_total("a", 11).await;
     let second = row(Some(&first.value)).await;
+    wait_for("the checkpoint behind it", LONG, async || {
+        match ledger.get(&Key::checkpoint(partition("a"))).await.unwrap() {
+            Some(entry) if entry.revision > second.revision => Ok(()),
+            _ => Err("not written"),
+        }
+    })
+    .await;
     // What the first owner had on its way, at the revision it knew, is refused: `update` is what it would do.
     assert!(ledger.update(&row_of("bob"), first.value.clone(), first.revision).await.is_err());
     // Were it written nevertheless, the owner would give the partition back rather than write over what it does not know.

@@ -82,7 +82,7 @@ fn a_change_is_seen_by_itself() {
     keys.replace(&json!({"keys": [oct("hs", b"another secret that has 32 bytes")]}).to_string());
     let begun = std::time::Instant::now();
     while verifier.client_at(&token, NOW * 1000).is_ok() {
-        assert!(begun.elapsed().as_secs() < 10, "the new keys are not in use after 10 s");
+        assert!(begun.elapsed().as_secs() < 60, "the new keys are not in use after a minute");
         std::thread::yield_now();
     }
 }

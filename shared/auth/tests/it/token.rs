@@ -49,6 +49,10 @@ fn a_minted_token_is_good() {
     let refused = keys.verifier().backend(&token, Scope::PushWrite).unwrap_err();
     assert_eq!(refused.to_string(), "scope lacks push:write");
 
+    let past = minter.clone().at(NOW * 1000).client(&user, None, minute);
+    assert!(keys.verifier().client_at(&past, NOW * 1000).is_ok());
+    assert_eq!(keys.verifier().client_at(&past, (NOW + 600) * 1000).unwrap_err().reason(), "exp");
+
     let named = Config { issuer: "us".into(), ..keys.config.clone() };
     let theirs = minter.named(&named).client(&user, None, minute);
     assert!(keys.verifier().client(&theirs).is_err());

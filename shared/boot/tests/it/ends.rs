@@ -1,7 +1,5 @@
 //! Ends that somebody else could hold up or spoil: callers who keep streams open, write on or don't read; NATS away.
 
-use std::time::Duration;
-
 use pushmesh_testkit::{Process, wait_for};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -64,7 +62,7 @@ async fn who_writes_on_after_his_answer_can_read_it() {
 #[tokio::test]
 async fn who_reads_nothing_does_not_hold_up_a_drain() {
     let nats = mesh().await;
-    let quick = set(set(tiny(), &format!("nats.url={}", nats.url())), "shutdown.grace=4s");
+    let quick = set(set(tiny(), &format!("nats.url={}", nats.url())), "shutdown.grace=8s");
     let mut process = Process::start("tiny", quick).await;
     let mut caller = posting(&process, "/endless", 0).await;
     let mut begun = [0; 4];
@@ -96,10 +94,10 @@ async fn without_nats_a_drain_ends_soon_and_with_69() {
 #[tokio::test]
 async fn nats_that_comes_back_in_time_is_told() {
     let mut nats = mesh().await;
-    let slow = set(set(tiny(), &format!("nats.url={}", nats.url())), "service.drain_takes=2s");
+    let slow = set(set(tiny(), &format!("nats.url={}", nats.url())), "service.drain_takes=10s");
     let mut process = Process::start("tiny", slow).await;
     nats.kill();
     process.term();
     nats.restart().await;
-    process.expect_exit(0, Duration::from_secs(15)).await;
+    process.expect_exit(0, SOON).await;
 }

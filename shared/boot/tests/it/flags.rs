@@ -49,6 +49,7 @@ async fn bad_settings_end_with_78_and_say_what_is_wrong() {
         ("auth.leeway=31s", "auth.leeway: must be 0s to 30s"),
         ("nats.ping_interval=1h", "nats.ping_interval: must be 1s to 5s"),
         ("shutdown.grace=0s", "shutdown.grace: must be 100ms to 1h"),
+        ("doors.first_byte_within=0s", "doors.first_byte_within: must be 100ms to 1m"),
         ("admin.listen=here", "admin.listen: "),
         ("nonsense", "expected a.b=c"),
     ];
@@ -60,12 +61,30 @@ async fn bad_settings_end_with_78_and_say_what_is_wrong() {
     let (code, _, err) = run(tiny().env("PUSHMESH_SERVICE__NUMBR", "1")).await;
     assert_eq!(code, 78);
     assert!(err.contains("environment variable PUSHMESH_SERVICE__NUMBR"), "{err}");
-    let (code, _, err) = run(set(tiny(), "auth.jwks_file=/nowhere/jwks.json")).await;
-    assert_eq!(code, 78, "{err}");
-    assert!(err.contains("/nowhere/jwks.json can't be read"), "{err}");
+    let keyless = || set(tiny(), "auth.jwks_file=/nowhere/jwks.json");
+    for started in [keyless(), keyless().arg("--check-config")] {
+        let (code, _, err) = run(started).await;
+        assert_eq!(code, 78, "{err}");
+        assert!(err.contains("auth.jwks_file: /nowhere/jwks.json can't be read"), "{err}");
+    }
     let (code, _, err) = run(tiny().arg("--config").arg("/nowhere/tiny.toml")).await;
     assert_eq!(code, 78);
     assert!(err.contains("file /nowhere/tiny.toml"), "{err}");
+}
+
+#[tokio::test]
+async fn a_door_without_tokens_must_be_on_loopback() {
+    let on = |listen: &str| set(tiny(), &format!("service.door.listen={listen}"));
+    let checked = |options: pushmesh_testkit::ProcessOptions| run(options.arg("--check-config"));
+    for open in [on("0.0.0.0:0").arg("--insecure-local"), set(on("192.0.2.1:0"), "service.door.insecure_local=true")] {
+        let (code, _, err) = checked(open).await;
+        assert_eq!(code, 78, "{err}");
+        assert!(err.contains("service.door.listen: is ") && err.contains("insecure_local"), "{err}");
+    }
+    for good in [on("0.0.0.0:0"), on("127.0.0.1:0").arg("--insecure-local"), on("[::1]:0").arg("--insecure-local")] {
+        let (code, _, err) = checked(good).await;
+        assert_eq!(code, 0, "{err}");
+    }
 }
 
 #[tokio::test]

@@ -1,7 +1,5 @@
 //! Services run within this process, as `pushmesh up` does.
 
-use std::time::Duration;
-
 use pushmesh_boot::{BootError, Context, Control, FieldError, Service, ServiceConfig, Settings, Shutdown, run};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -40,7 +38,7 @@ services!(One = "one", Two = "two");
 fn settings(url: &str) -> Settings<Nothing> {
     let mut settings = Settings::<Nothing>::default();
     settings.nats.url = url.to_owned();
-    settings.nats.connect_wait = Duration::from_secs(5);
+    settings.nats.connect_wait = SOON;
     settings.admin.listen = "127.0.0.1:0".parse().unwrap();
     settings
 }

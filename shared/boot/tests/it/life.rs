@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use pushmesh_auth::{Minter, Scope, generate_jwks};
-use pushmesh_testkit::{Nats, Process, free_port, wait_for};
+use pushmesh_testkit::{Nats, Port, Process, wait_for};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use tonic_reflection::pb::v1::{
@@ -118,8 +122,8 @@ async fn doors_want_tokens_unless_opened_on_loopback() {
 
     let wide = set(at(tiny()).arg("--insecure-local"), "service.door.listen=0.0.0.0:0");
     let mut refused = Process::run("tiny", wide);
-    refused.expect_exit(1, SOON).await;
-    assert!(refused.stderr().contains("must listen on loopback"), "{}", refused.stderr());
+    refused.expect_exit(78, SOON).await;
+    assert!(refused.stderr().contains("must be a loopback address"), "{}", refused.stderr());
 }
 
 #[tokio::test]
@@ -144,13 +148,14 @@ async fn losing_nats_is_told_and_not_fatal() {
 
 #[tokio::test]
 async fn a_missing_dependency_ends_with_69() {
-    let away = format!("nats.url=nats://127.0.0.1:{}", free_port());
+    let nobody = Port::take();
+    let away = format!("nats.url=nats://127.0.0.1:{}", nobody.number());
     let mut process = Process::run("tiny", set(set(tiny(), &away), "nats.connect_wait=300ms"));
     process.expect_exit(69, SOON).await;
     assert!(process.stderr().contains("NATS is unavailable"), "{}", process.stderr());
 
     let bare = Nats::start().await;
-    let unprovisioned = set(set(tiny(), &format!("nats.url={}", bare.url())), "nats.connect_wait=300ms");
+    let unprovisioned = set(set(tiny(), &format!("nats.url={}", bare.url())), "nats.connect_wait=5s");
     let mut process = Process::run("tiny", unprovisioned);
     process.expect_exit(69, SOON).await;
     assert!(process.stderr().contains("pushmesh provision"), "{}", process.stderr());
@@ -158,7 +163,8 @@ async fn a_missing_dependency_ends_with_69() {
 
 #[tokio::test]
 async fn a_signal_while_it_waits_for_nats_ends_it() {
-    let away = format!("nats.url=nats://127.0.0.1:{}", free_port());
+    let nobody = Port::take();
+    let away = format!("nats.url=nats://127.0.0.1:{}", nobody.number());
     let mut process = Process::run("tiny", set(set(tiny(), &away), "nats.connect_wait=60s"));
     wait_for("it to start", SOON, async || match process.stderr().contains("\"door\":\"admin\"") {
         true => Ok(()),
@@ -250,10 +256,10 @@ async fn a_full_door_closes_the_newest_and_says_so() {
     let process = start(&nats).await;
     let held = tokio::sync::Mutex::new(Vec::new());
     for _ in 0..pushmesh_boot::CONNECTIONS_MAX {
-        held.lock().await.push(tokio::net::TcpStream::connect(process.door("grpc")).await.unwrap());
+        held.lock().await.push(TcpStream::connect(process.door("grpc")).await.unwrap());
     }
     wait_for("a connection to be refused", SOON, async || {
-        held.lock().await.push(tokio::net::TcpStream::connect(process.door("grpc")).await.unwrap());
+        held.lock().await.push(TcpStream::connect(process.door("grpc")).await.unwrap());
         let (_, metrics) = get(&process, "admin", "/metrics").await;
         let refused = metrics.lines().find(|line| line.starts_with("pushmesh_boot_door_refused_total{"));
         match refused {
@@ -263,9 +269,35 @@ async fn a_full_door_closes_the_newest_and_says_so() {
     })
     .await;
     drop(held);
-    wait_for("room again", Duration::from_secs(10), async || {
+    wait_for("room again", SOON, async || {
         let answer = reqwest::Client::new().post(format!("http://{}/unlatch", process.door("grpc"))).send().await;
         answer.map(drop).map_err(|error| error.to_string())
     })
     .await;
+}
+
+#[tokio::test]
+async fn who_says_nothing_or_half_a_preface_keeps_no_place_at_a_door() {
+    let nats = mesh().await;
+    let quick = set(set(tiny(), &format!("nats.url={}", nats.url())), "doors.first_byte_within=1500ms");
+    let process = Process::start("tiny", quick).await;
+    for door in ["grpc", "admin"] {
+        for said in ["", "P", "PRI * HTTP/2.0\r\n\r\nSM"] {
+            let mut silent = TcpStream::connect(process.door(door)).await.unwrap();
+            silent.write_all(said.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            let closed = tokio::time::timeout(SOON, silent.read_to_end(&mut answer)).await;
+            assert!(closed.is_ok_and(|read| read.is_ok_and(|bytes| bytes == 0)), "{door} after {said:?}: {answer:?}");
+        }
+    }
+    // Who has begun may take longer.
+    let mut slow = TcpStream::connect(process.door("grpc")).await.unwrap();
+    slow.write_all(b"POST /unlatch HTTP/1.1\r\nHost: x\r\nContent-Le").await.unwrap();
+    tokio::time::timeout(Duration::from_secs(3), slow.read_u8()).await.unwrap_err();
+    slow.write_all(b"ngth: 0\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    tokio::time::timeout(SOON, slow.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let (_, metrics) = get(&process, "admin", "/metrics").await;
+    assert!(metrics.lines().any(|line| line == "pushmesh_boot_door_silent_total{service=\"tiny\"} 6"), "{metrics}");
 }

@@ -59,7 +59,8 @@ async fn keys_and_log_level_change_and_the_rest_is_named() {
 
 #[tokio::test]
 async fn while_it_starts_it_goes_on() {
-    let away = format!("nats.url=nats://127.0.0.1:{}", pushmesh_testkit::free_port());
+    let nobody = pushmesh_testkit::Port::take();
+    let away = format!("nats.url=nats://127.0.0.1:{}", nobody.number());
     let mut process = Process::run("tiny", set(set(tiny(), &away), "nats.connect_wait=60s"));
     logged(&process, "\"door\":\"admin\"").await;
     process.hang_up();

@@ -5,6 +5,7 @@
 mod read;
 pub(crate) mod time;
 mod watch;
+mod write;
 
 use std::{collections::HashMap, sync::MutexGuard, time::Duration};
 
@@ -15,16 +16,15 @@ use pushmesh_protocol::{
     name::{Bucket, Key, Stream, header},
 };
 use serde::Deserialize;
-use serde_json::json;
 use tokio::time::Instant;
 
 pub use watch::{GoneReason, KvEvent, KvWatch};
+use write::Write;
 
 use crate::{
     Bus,
-    api::{self, CallError, Tries, code, subject},
-    backoff::random_token,
-    store::{PubAck, group::Publish, ttl_text},
+    api::{CallError, Tries, code, subject},
+    store::group::Publish,
 };
 
 /// Most writes of [`Kv::put_all`] that are on their way at once.
@@ -33,7 +33,6 @@ const PUT_GROUP_MAX: usize = 500;
 pub(crate) const OPERATION: &str = "KV-Operation";
 pub(crate) const MARKER_REASON: &str = "Nats-Marker-Reason";
 const PURGE: &str = "PURGE";
-const ROLLUP: &str = "Nats-Rollup";
 
 /// Why a key-value operation failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,7 +66,7 @@ pub struct Entry {
     pub at: Millis,
 }
 
-/// A bucket. Operations are tried for `nats.kv_timeout`.
+/// A bucket. Operations are tried for `nats.kv_timeout` each; or longer, where somebody waits for them: see [`Kv::patient`].
 #[derive(Clone)]
 pub struct Kv {
     bus: Bus,
@@ -75,17 +74,15 @@ pub struct Kv {
     stream: Stream,
     /// How long the marker of a purged key stays.
     marker_lifetime: Duration,
-    /// How long an operation is tried.
-    timeout: Duration,
+    patience: Patience,
 }
 
-/// One write, beside key and value.
-#[derive(Default)]
-struct Write {
-    ttl: Option<Duration>,
-    /// The revision the key must have; 0: no value and no marker.
-    expect: Option<u64>,
-    purge: bool,
+/// How long operations are tried.
+#[derive(Debug, Clone, Copy)]
+enum Patience {
+    Each(Duration),
+    /// All of them together; what is written counts as held meanwhile.
+    Until(Instant),
 }
 
 impl Bus {
@@ -125,7 +122,8 @@ impl Bus {
     }
 
     fn open_bucket(&self, bucket: &Bucket, marker_lifetime: Duration, timeout: Duration) -> Kv {
-        Kv { bus: self.clone(), bucket: bucket.clone(), stream: Stream::of_bucket(bucket), marker_lifetime, timeout }
+        let (stream, patience) = (Stream::of_bucket(bucket), Patience::Each(timeout));
+        Kv { bus: self.clone(), bucket: bucket.clone(), stream, marker_lifetime, patience }
     }
 
     fn buckets(&self) -> MutexGuard<'_, HashMap<String, Duration>> {
@@ -134,6 +132,14 @@ impl Bus {
 }
 
 impl Kv {
+    /// The same bucket for one request whose answer says that something is stored: as patient with an outage as
+    /// [`Bus::store`]. Its operations together are tried for `nats.outage_hold` from now on; what it writes counts towards
+    /// `nats.hold_max_bytes`, and is refused beyond.
+    pub fn patient(&self) -> Kv {
+        let until = Instant::now() + self.bus.inner.config.outage_hold;
+        Kv { patience: Patience::Until(until), ..self.clone() }
+    }
+
     /// The key's value. Where the bucket is replicated it may be a moment old: writes with a revision tell.
     pub async fn get(&self, key: &Key) -> Result<Option<Entry>, KvError> {
         let subject = key.subject(&self.bucket);
@@ -245,125 +251,12 @@ impl Kv {
         outcomes
     }
 
-    async fn create_with(&self, key: &Key, value: Bytes, ttl: Option<Duration>) -> Result<u64, KvError> {
-        let mut expect = 0;
-        // Each turn somebody else was faster: ten times in a row is no accident.
-        for _ in 0..10 {
-            match self.write(key, value.clone(), Write { ttl, expect: Some(expect), purge: false }).await {
-                Err(KvError::WrongRevision) => {}
-                outcome => return outcome,
-            }
-            match self.last(key).await? {
-                Some(Last { is_marker: false, .. }) => return Err(KvError::Exists),
-                Some(Last { sequence, .. }) => expect = sequence,
-                None => expect = 0,
-            }
-        }
-        Err(KvError::WrongRevision)
-    }
-
-    async fn write(&self, key: &Key, value: Bytes, write: Write) -> Result<u64, KvError> {
-        let publish = self.publish(key, value, &write);
-        self.fits(&publish)?;
-        let deadline = self.deadline();
-        let place = tokio::time::timeout_at(deadline, self.bus.inner.window.acquire()).await;
-        let _place = place.map_err(|_| KvError::Outage("too many writes are waiting".to_owned()))?;
-        let mut tries = Tries::until(deadline);
-        let mut unheard = false;
-        loop {
-            let timeout = tries.this_try(self.bus.inner.config.ack_timeout);
-            let Publish { subject, headers, payload } = &publish;
-            let answer = self.bus.ask(subject, Some(headers.clone()), payload.clone(), timeout).await;
-            let error = match answer.and_then(|message| api::read::<PubAck>(&message.payload)) {
-                Ok(ack) => return Ok(ack.seq),
-                Err(error) => error,
-            };
-            if unheard
-                && let KvError::WrongRevision = of(error.clone())
-                && let Some(revision) = self.own(key, payload, &write).await
-            {
-                return Ok(revision);
-            }
-            if !error.is_passing() || !tries.again(&self.bus).await {
-                return Err(of(error));
-            }
-            unheard = true;
-        }
-    }
-
-    /// The revision that an earlier try wrote: a server that was restarted may check the expected revision before it
-    /// remembers the write's id.
-    async fn own(&self, key: &Key, value: &Bytes, write: &Write) -> Option<u64> {
-        let expected = write.expect?;
-        let last = self.last(key).await.ok().flatten()?;
-        if last.sequence <= expected || last.is_marker != write.purge {
-            return None;
-        }
-        if write.purge {
-            return Some(last.sequence);
-        }
-        let entry = self.get(key).await.ok().flatten()?;
-        (entry.revision == last.sequence && entry.value == *value).then_some(entry.revision)
-    }
-
-    fn publish(&self, key: &Key, value: Bytes, write: &Write) -> Publish {
-        let mut headers = HeaderMap::new();
-        if let Some(ttl) = write.ttl {
-            headers.insert(header::TTL, ttl_text(ttl));
-        }
-        if let Some(revision) = write.expect {
-            headers.insert(header::EXPECTED_LAST_SUBJECT_SEQUENCE, revision.to_string());
-            // Said again after a lost answer, it is recognised instead of failing against itself.
-            headers.insert(header::MESSAGE_ID, random_token());
-        }
-        if write.purge {
-            headers.insert(OPERATION, PURGE);
-            headers.insert(ROLLUP, "sub");
-        }
-        Publish { subject: key.subject(&self.bucket).as_str().to_owned(), headers, payload: value }
-    }
-
-    fn fits(&self, publish: &Publish) -> Result<(), KvError> {
-        let bytes = publish.payload.len();
-        self.bus
-            .fits(bytes + publish.subject.len() + 256)
-            .map_err(|(_, limit)| KvError::TooLarge { bytes, limit: limit.saturating_sub(publish.subject.len() + 256) })
-    }
-
-    /// What stands last in the stream for a key, as the stream's leader knows it.
-    async fn last(&self, key: &Key) -> Result<Option<Last>, KvError> {
-        #[derive(Deserialize)]
-        struct Answer {
-            message: Stored,
-        }
-        #[derive(Deserialize)]
-        struct Stored {
-            seq: u64,
-            /// Base64.
-            #[serde(default)]
-            hdrs: String,
-        }
-        let request = json!({ "last_by_subj": key.subject(&self.bucket).as_str() }).to_string();
-        match self.bus.call::<Answer>(&subject::stream_message(&self.stream), request, self.deadline()).await {
-            // Values have no headers of these names; a marker has one of them, and none has a body that looks like it.
-            Ok(Answer { message }) => {
-                let headers = time::base64(&message.hdrs);
-                let has = |name: &str| headers.windows(name.len()).any(|window| window == name.as_bytes());
-                Ok(Some(Last { sequence: message.seq, is_marker: has(OPERATION) || has(MARKER_REASON) }))
-            }
-            Err(error) if error.has_code(code::MESSAGE_NOT_FOUND) => Ok(None),
-            Err(error) => Err(of(error)),
-        }
-    }
-
     fn deadline(&self) -> Instant {
-        Instant::now() + self.timeout
+        match self.patience {
+            Patience::Each(timeout) => Instant::now() + timeout,
+            Patience::Until(deadline) => deadline,
+        }
     }
-}
-
-struct Last {
-    sequence: u64,
-    is_marker: bool,
 }
 
 /// Reads the answer of a direct get.

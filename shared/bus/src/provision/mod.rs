@@ -24,7 +24,7 @@ use crate::{
 /// Requests on their way at once.
 const AT_ONCE: usize = 64;
 /// How long one request is tried: a cluster that has just started elects its leaders first.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What provisioning did and found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

@@ -27,7 +27,7 @@ use crate::{
 /// Atomic batches that one connection has open at once; the server allows 50 a stream, of all clients.
 pub(crate) const BATCHES_AT_ONCE: usize = 8;
 /// What headers and the subject add to a message, for bounds of bytes.
-const OVERHEAD_BYTES: usize = 256;
+pub(crate) const OVERHEAD_BYTES: usize = 256;
 
 /// A message to be stored.
 #[derive(Debug, Clone)]

@@ -40,7 +40,7 @@ async fn the_loss_of_a_streams_leader_costs_no_message_and_no_order() {
     const COUNT: usize = 400;
     let mut cluster = Cluster::start(3).await;
     let mut config = Config::to(cluster.url());
-    config.kv_timeout = Duration::from_secs(20);
+    (config.outage_hold, config.kv_timeout) = (SOON, SOON);
     let bus = Bus::connect(&config, &token("tester"), &"t1".parse().unwrap()).await.unwrap();
     let topology = topology(&TopologyConfig {
         partitions: Partitions::new(2).unwrap(),
@@ -63,7 +63,7 @@ async fn the_loss_of_a_streams_leader_costs_no_message_and_no_order() {
         }
     });
     for expected in 0..COUNT {
-        let delivered = tokio::time::timeout(Duration::from_secs(25), consumer.next()).await.unwrap().unwrap();
+        let delivered = tokio::time::timeout(SOON, consumer.next()).await.unwrap().unwrap();
         assert_eq!(number(&delivered.payload), expected);
         delivered.into_parts().1.ack();
         if expected == COUNT / 4 {
@@ -75,5 +75,5 @@ async fn the_loss_of_a_streams_leader_costs_no_message_and_no_order() {
     let updated = kv.update(&Key::mesh_info(), "after".into(), revision).await.unwrap();
     let told =
         async { while !matches!(watch.next().await.unwrap(), KvEvent::Put(entry) if entry.revision == updated) {} };
-    tokio::time::timeout(Duration::from_secs(25), told).await.unwrap();
+    tokio::time::timeout(SOON, told).await.unwrap();
 }

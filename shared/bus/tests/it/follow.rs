@@ -165,6 +165,12 @@ async fn where_others_messages_go_on_it_is_told_how_far_nothing_was_missed() {
     for number in 0..10 {
         bus.store(chat("a", number)).await.unwrap();
     }
-    let FollowEvent::Reached(reached) = next(&mut follow).await else { panic!("nothing of the filter was stored") };
-    assert_eq!(reached, 10);
+    loop {
+        let FollowEvent::Reached(reached) = next(&mut follow).await else { panic!("nothing of the filter was stored") };
+        // Where the storing takes long it is told in between as well.
+        assert!(reached <= 10, "{reached}");
+        if reached == 10 {
+            break;
+        }
+    }
 }

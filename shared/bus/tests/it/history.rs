@@ -72,8 +72,8 @@ async fn bytes_are_bounded_but_for_one_message() {
 async fn what_is_not_there_is_told() {
     let nats = pushmesh_testkit::Nats::start().await;
     let bus = connect_as(&nats, "tester", |config| {
-        config.kv_timeout = Duration::from_millis(300);
-        config.outage_hold = Duration::from_millis(300);
+        config.kv_timeout = Duration::from_secs(3);
+        config.outage_hold = Duration::from_secs(3);
     })
     .await;
     let read = bus.read_history(&Stream::ROOM_HIGH, of("a"), 0, 10, 1000).await;

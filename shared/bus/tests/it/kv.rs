@@ -81,9 +81,9 @@ async fn a_lifetime_ends_also_over_a_marker_and_is_renewed() {
     kv.put(&key(1), "old".into()).await.unwrap();
     kv.purge(&key(1)).await.unwrap();
     kv.create_for(&key(1), "short".into(), second).await.unwrap();
-    let revision = kv.create_for(&key(2), "renewed".into(), 2 * second).await.unwrap();
+    let revision = kv.create_for(&key(2), "renewed".into(), 20 * second).await.unwrap();
     kv.put_for(&key(3), "put".into(), second).await.unwrap();
-    kv.update_for(&key(2), "renewed".into(), revision, 60 * second).await.unwrap();
+    kv.update_for(&key(2), "renewed".into(), revision, 600 * second).await.unwrap();
 
     let mut gone = vec![];
     while gone.len() < 3 {
@@ -152,6 +152,57 @@ async fn an_operation_outlives_a_restart_and_succeeds_once() {
     nats.restart().await;
     let second = updating.await.unwrap().unwrap();
     assert_eq!(kv.get(&key(1)).await.unwrap().unwrap().revision, second);
+}
+
+#[tokio::test]
+async fn a_patient_write_outlasts_what_readers_do_not_wait_for() {
+    const IMPATIENT: Duration = Duration::from_secs(2);
+    let (mut nats, _) = mesh().await;
+    let bus = connect_as(&nats, "door", |config| {
+        config.kv_timeout = IMPATIENT;
+        config.hold_max_bytes = 2_000;
+    })
+    .await;
+    let kv = sessions(&bus).await;
+    nats.kill();
+    let writing = tokio::spawn({
+        let kv = kv.patient();
+        async move {
+            let revision = kv.create(&key(1), vec![b'a'; 1_000].into()).await?;
+            kv.update(&key(1), "b".into(), revision).await
+        }
+    });
+    wait_for("nobody else to be waited for", SOON, async || match kv.get(&key(1)).await {
+        Err(KvError::Outage(_)) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    assert!(matches!(kv.put(&key(2), "c".into()).await, Err(KvError::Outage(_))));
+    let beyond = kv.patient().put(&key(3), vec![b'd'; 1_000].into()).await;
+    assert!(matches!(&beyond, Err(KvError::Outage(reason)) if reason.contains("hold_max_bytes")), "{beyond:?}");
+    assert!(!writing.is_finished());
+    nats.restart().await;
+    let revision = tokio::time::timeout(SOON, writing).await.unwrap().unwrap().unwrap();
+    let entry = kv.get(&key(1)).await.unwrap().unwrap();
+    assert_eq!((entry.value, entry.revision), ("b".into(), revision));
+    assert_eq!(bus.awaited(), 0);
+}
+
+#[tokio::test]
+async fn a_patient_request_has_one_time_for_all_that_it_does() {
+    let (mut nats, _) = mesh().await;
+    let bus = connect_as(&nats, "door", |config| config.outage_hold = Duration::from_secs(3)).await;
+    let kv = sessions(&bus).await.patient();
+    nats.kill();
+    let begun = std::time::Instant::now();
+    assert!(matches!(kv.put(&key(0), "a".into()).await, Err(KvError::Outage(_))));
+    let first = begun.elapsed();
+    for number in 1..8 {
+        assert!(matches!(kv.put(&key(number), "a".into()).await, Err(KvError::Outage(_))));
+        assert!(matches!(kv.get(&key(number)).await, Err(KvError::Outage(_))));
+    }
+    let all = begun.elapsed();
+    assert!(all < 3 * first, "the first took {first:?}, all of fifteen {all:?}");
 }
 
 #[tokio::test]

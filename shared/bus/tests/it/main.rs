@@ -26,14 +26,20 @@ use pushmesh_protocol::{
 };
 use pushmesh_testkit::Nats;
 
-const SOON: Duration = Duration::from_secs(10);
+/// More than anything takes on a machine that is busy with other things.
+const SOON: Duration = Duration::from_secs(60);
 
 fn partitions() -> Partitions {
     Partitions::new(8).unwrap()
 }
 
+/// Whoever waited for an ack wait would wait longer than a test does.
 fn small_topology() -> Topology {
-    topology(&TopologyConfig { partitions: partitions(), ..TopologyConfig::default() })
+    let mut topology = topology(&TopologyConfig { partitions: partitions(), ..TopologyConfig::default() });
+    for consumer in &mut topology.consumers {
+        consumer.ack_wait = 10 * SOON;
+    }
+    topology
 }
 
 fn token(text: &str) -> Token {
@@ -44,8 +50,10 @@ async fn connect(nats: &Nats) -> Bus {
     connect_as(nats, "tester", |_| {}).await
 }
 
+/// Patient, but for what `change` makes of it.
 async fn connect_as(nats: &Nats, service: &str, change: impl FnOnce(&mut Config)) -> Bus {
     let mut config = Config::to(nats.url());
+    (config.connect_wait, config.outage_hold, config.kv_timeout, config.publish_wait) = (SOON, SOON, SOON, SOON);
     change(&mut config);
     Bus::connect(&config, &token(service), &token("t1").as_str().parse().unwrap()).await.unwrap()
 }

@@ -50,7 +50,7 @@ async fn a_watch_that_the_server_was_slow_to_make_is_made_once() {
     let begun = Instant::now();
     let watching = tokio::spawn(async move { kv.watch(KeyFilter::all()).await });
     wait_for("a second try", SOON, async || match begun.elapsed() {
-        waited if waited > Duration::from_millis(2500) => Ok(()),
+        waited if waited > Duration::from_secs(6) => Ok(()),
         waited => Err(format!("{waited:?}")),
     })
     .await;

@@ -149,9 +149,8 @@ async fn a_stream_that_does_not_exist_is_an_outage() {
 
 const NO_BATCHES: &str = r#"{"error":{"code":400,"err_code":10174,"description":"batches are off"}}"#;
 
-async fn scripted(server: &Scripted) -> pushmesh_bus::Bus {
-    let mut config = Config::to(&server.url);
-    config.ack_timeout = Duration::from_millis(300);
+async fn scripted(server: &Scripted, ack_timeout: Duration) -> pushmesh_bus::Bus {
+    let config = Config { ack_timeout, outage_hold: SOON, ..Config::to(&server.url) };
     pushmesh_bus::Bus::connect(&config, &token("tester"), &"t1".parse().unwrap()).await.unwrap()
 }
 
@@ -182,7 +181,7 @@ async fn a_message_that_fails_in_passing_is_not_overtaken_by_the_next_of_its_use
         Some(format!(r#"{{"stream":"LOGIN","seq":{}}}"#, stored.len()))
     })
     .await;
-    let bus = scripted(&server).await;
+    let bus = scripted(&server, SOON).await;
     let messages = vec![of_user(1, 0), of_user(2, 0), of_user(1, 1), of_user(1, 2), of_user(2, 1)];
     for outcome in bus.store_all(&Stream::LOGIN, messages).await {
         outcome.unwrap();
@@ -210,7 +209,7 @@ async fn behind_a_message_that_found_no_room_none_of_its_user_is_stored() {
         Some(r#"{"stream":"LOGIN","seq":1}"#.to_owned())
     })
     .await;
-    let bus = scripted(&server).await;
+    let bus = scripted(&server, SOON).await;
     let outcomes = bus.store_all(&Stream::LOGIN, vec![of_user(1, 0), of_user(2, 0), of_user(1, 1)]).await;
     assert!(
         matches!(outcomes[..], [Err(StoreError::Full { .. }), Ok(_), Err(StoreError::Full { .. })]),
@@ -227,7 +226,7 @@ async fn a_batch_that_the_server_may_still_hold_keeps_its_place() {
         false => Some(r#"{"stream":"LOGIN","seq":1}"#.to_owned()),
     })
     .await;
-    let bus = scripted(&server).await;
+    let bus = scripted(&server, Duration::from_millis(300)).await;
     let stores = (0..12).map(|user| bus.store_all(&Stream::LOGIN, vec![of_user(user, 0), of_user(user, 1)]));
     for outcome in futures_util::future::join_all(stores).await.into_iter().flatten() {
         outcome.unwrap();

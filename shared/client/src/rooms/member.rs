@@ -29,6 +29,10 @@ const ON_ITS_WAY: Duration = Duration::from_secs(1);
 const FOLLOWS_WITHIN: Duration = Duration::from_secs(3);
 /// How often in a row not everything followed, although JOINED said so, until that is no longer believed.
 pub(super) const IN_VAIN_MAX: u8 = 4;
+/// How often in a row a recovery may be refused or go unanswered; then what was missed is told as a gap.
+pub(super) const REFUSALS_MAX: u8 = 5;
+/// For how long after that every gap is told at once, and nothing is asked for: whoever has to answer has enough to do.
+const ADRIFT_FOR: Duration = Duration::from_secs(10);
 /// How many loose items with an offset are remembered: a new owner may tell the last ones again.
 const LOOSE_SEEN: usize = 32;
 
@@ -49,6 +53,10 @@ pub(super) struct Member {
     /// Where the last JOINED promised to lead, and how many promises before it were not kept.
     promised: Option<RoomPosition>,
     in_vain: u8,
+    /// Recoveries in a row that nobody answered as they should.
+    refusals: u8,
+    /// Until then gaps are told and not asked for.
+    adrift_until: Option<Instant>,
     /// Offset and time of the last loose items that have one.
     loose: VecDeque<(u64, u64)>,
 }
@@ -76,6 +84,8 @@ impl Member {
             beyond: RoomPosition::default(),
             promised: None,
             in_vain: 0,
+            refusals: 0,
+            adrift_until: None,
             loose: VecDeque::new(),
         }
     }
@@ -96,6 +106,7 @@ impl Member {
         (self.joined, self.ask, self.announced) = (false, Ask::Nothing, None);
         // Broken by the connection, not by the room.
         self.promised = None;
+        (self.refusals, self.adrift_until) = (0, None);
     }
 
     /// Takes the answer to a JOIN; the gap, if not everything will follow.
@@ -103,6 +114,7 @@ impl Member {
         let to = told.position;
         (self.joined, self.ask, self.announced) = (true, Ask::Nothing, None);
         self.since = Some(now);
+        (self.refusals, self.adrift_until) = (0, None);
         let Some(from) = self.position else {
             self.position = Some(to);
             return None;
@@ -132,9 +144,17 @@ impl Member {
         events: &mut VecDeque<Event>,
     ) {
         // Before the first JOINED nothing is due, and what comes is of a membership before this one.
+        let is_adrift = self.is_adrift(now);
         let Some(here) = &mut self.position else { return };
+        let pass_over = |from: RoomPosition, to: RoomPosition, events: &mut VecDeque<Event>| {
+            events.push_back(Event::RoomGap { room: frame.room.clone(), from, to });
+        };
         if here.epoch != frame.epoch {
-            return self.recover(now, random);
+            if !is_adrift {
+                return self.recover(now, random);
+            }
+            let from = std::mem::replace(here, RoomPosition { epoch: frame.epoch, ..RoomPosition::default() });
+            pass_over(from, *here, events);
         }
         let mut gap = false;
         for item in frame.items {
@@ -145,6 +165,13 @@ impl Member {
                 }
                 Sight::Loose => first_sight(&mut self.loose, &item),
                 Sight::Behind => false,
+                Sight::Gap if is_adrift => {
+                    let from = *here;
+                    position::pass_over(here, &item);
+                    pass_over(from, *here, events);
+                    position::follow(here, &item);
+                    true
+                }
                 Sight::Gap => {
                     gap = true;
                     self.beyond = position::farther(&self.beyond, here);
@@ -178,7 +205,7 @@ impl Member {
     /// Something was missed: joins again soon, unless that is under way already.
     pub fn recover(&mut self, now: Instant, random: &mut fastrand::Rng) {
         // Without JOINED, the connection's first JOIN is under way, or is to be.
-        if self.ask != Ask::Nothing || !self.joined {
+        if self.ask != Ask::Nothing || !self.joined || self.is_adrift(now) {
             return;
         }
         if self.since.is_some_and(|since| now.saturating_duration_since(since) >= STEADY) {
@@ -187,8 +214,8 @@ impl Member {
         self.ask = Ask::At(now + self.backoff.next(random.f64()), true);
     }
 
-    /// A JOIN was refused; when it is tried again, if that may help.
-    pub fn refused(&mut self, error: &Error, now: Instant, random: f64) -> Option<Duration> {
+    /// A JOIN was refused.
+    pub fn refused(&mut self, error: &Error, now: Instant, random: f64) -> Refused {
         let again_in = match (error.error, error.retry_after_ms) {
             (_, Some(after)) => {
                 let after = Duration::from_millis(after.into());
@@ -196,16 +223,47 @@ impl Member {
                 self.backoff.said(after.mul_f64(1.0 + random / 2.0), random)
             }
             (ErrorCode::Unavailable | ErrorCode::TooFast, None) => self.backoff.next(random),
-            _ => return None,
+            _ => return Refused::Out,
         };
-        self.ask = Ask::At(now + again_in, false);
-        Some(again_in)
+        self.again(again_in, now)
+    }
+
+    // Who is in the room and only missed something gives that up after a while, and goes on with what comes; who is not has to
+    // ask until he is.
+    fn again(&mut self, again_in: Duration, now: Instant) -> Refused {
+        self.refusals = if self.joined { self.refusals + 1 } else { 0 };
+        if self.refusals < REFUSALS_MAX {
+            self.ask = Ask::At(now + again_in, false);
+            return Refused::Again(again_in);
+        }
+        (self.refusals, self.ask) = (0, Ask::Nothing);
+        self.adrift_until = Some(now + ADRIFT_FOR);
+        let announced = self.announced.take().map(|(there, _)| there);
+        Refused::GivenUp(self.move_on(announced))
+    }
+
+    // Up to the farthest that is known of; the gap, if that lies ahead.
+    fn move_on(&mut self, announced: Option<RoomPosition>) -> Option<Event> {
+        let from = self.position?;
+        let seen = position::farther(&self.beyond, &from);
+        let to =
+            announced.filter(|there| there.epoch == from.epoch).map_or(seen, |there| position::farther(&seen, &there));
+        self.position = Some(to);
+        self.promised = None;
+        position::behind(&from, &to).then(|| Event::RoomGap { room: self.room.clone(), from, to })
+    }
+
+    fn is_adrift(&self, now: Instant) -> bool {
+        self.adrift_until.is_some_and(|until| now < until)
     }
 
     /// The JOIN that is due, or that the last one is lost.
     pub fn due(&mut self, now: Instant, random: &mut fastrand::Rng, counts: &mut RoomCounts) -> Option<Due> {
-        if self.announced.is_some_and(|(_, missed)| missed <= now) {
+        if let Some((there, _)) = self.announced.filter(|(_, missed)| *missed <= now) {
             self.announced = None;
+            if self.is_adrift(now) {
+                return self.move_on(Some(there)).map(Due::Gap);
+            }
             self.recover(now, random);
         }
         match self.ask {
@@ -217,8 +275,7 @@ impl Member {
             }
             Ask::Sent(lost) if lost <= now => {
                 let again_in = self.backoff.next(random.f64());
-                self.ask = Ask::At(now + again_in, false);
-                Some(Due::Lost(again_in))
+                Some(Due::Lost(self.again(again_in, now)))
             }
             _ => None,
         }
@@ -253,8 +310,20 @@ impl Member {
 /// What is to be done about a room.
 pub(super) enum Due {
     Join(Join),
-    /// No answer; tried again after this.
-    Lost(Duration),
+    /// No answer.
+    Lost(Refused),
+    /// What was announced does not come, and is not asked for.
+    Gap(Event),
+}
+
+/// What becomes of a JOIN that was refused, or not answered.
+pub(super) enum Refused {
+    /// It is tried again after this.
+    Again(Duration),
+    /// The client stays in the room and asks no more for what it missed: the gap, as far as it is known by now.
+    GivenUp(Option<Event>),
+    /// It is not in the room and tries no more.
+    Out,
 }
 
 fn on_its_way(random: &mut fastrand::Rng) -> Duration {

@@ -3,7 +3,8 @@
 //! Each room has a position that only ever moves by the chains' rule ([`position`](crate::position)), and at most one
 //! JOIN on its way. Whatever shows that something was missed (an item ahead of its chain, heads ahead of the position, a
 //! GAP, another epoch, a new connection) wants a JOIN with the position; JOINED says whether the rest follows, and if not,
-//! the application is told of the gap and the position moves on. So nothing is shown twice, and nothing is missed silently.
+//! the application is told of the gap and the position moves on. Nobody is asked for ever: after some refusals in a row the gap
+//! is told too, and for a while every other one. So nothing is shown twice, and nothing is missed silently.
 
 mod member;
 #[cfg(test)]
@@ -21,7 +22,7 @@ use pushmesh_protocol::{
     frame::{ClientFrame, Error, ErrorCode, Gap, Joined, Leave, Left, LeftReason, Room, RoomPosition},
 };
 
-use self::member::{Due, Member};
+use self::member::{Due, Member, Refused};
 use crate::event::Event;
 
 /// Most rooms a client may want to be in; a comet may allow fewer.
@@ -161,17 +162,20 @@ impl Rooms {
             return true;
         }
         let Some(at) = self.members.iter().position(|member| member.room == *room) else { return false };
-        let again = self.members[at].refused(error, now, self.random.f64());
-        if let Some(again_in) = again {
-            let reason = error.message.clone();
-            out.events.push_back(Event::RoomUnavailable { room: room.clone(), reason, again_in });
-            return true;
+        match self.members[at].refused(error, now, self.random.f64()) {
+            Refused::Again(again_in) => {
+                let reason = error.message.clone();
+                out.events.push_back(Event::RoomUnavailable { room: room.clone(), reason, again_in });
+            }
+            Refused::GivenUp(gap) => out.events.extend(gap),
+            Refused::Out => {
+                let member = self.members.remove(at);
+                if member.joined {
+                    self.say_leave(member.room, now, out);
+                }
+                out.events.push_back(Event::Refused(error.clone()));
+            }
         }
-        let member = self.members.remove(at);
-        if member.joined {
-            self.say_leave(member.room, now, out);
-        }
-        out.events.push_back(Event::Refused(error.clone()));
         true
     }
 
@@ -186,11 +190,13 @@ impl Rooms {
         for member in &mut self.members {
             match member.due(now, &mut self.random, &mut self.counts) {
                 Some(Due::Join(join)) => out.frames.push(ClientFrame::Join(join)),
-                Some(Due::Lost(again_in)) => {
+                Some(Due::Lost(Refused::GivenUp(gap))) => out.events.extend(gap),
+                Some(Due::Gap(gap)) => out.events.push_back(gap),
+                Some(Due::Lost(Refused::Again(again_in))) => {
                     let reason = format!("no answer to JOIN within {ANSWER_WITHIN:?}");
                     out.events.push_back(Event::RoomUnavailable { room: member.room.clone(), reason, again_in });
                 }
-                None => {}
+                Some(Due::Lost(Refused::Out)) | None => {}
             }
         }
     }

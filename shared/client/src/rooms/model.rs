@@ -31,9 +31,9 @@ enum Act {
     Heads,
     /// The comet says that it dropped something.
     Gap,
-    /// The next JOIN is not answered, or with "not now".
+    /// The next JOIN is not answered, or the next so many with "not now".
     LoseJoin,
-    NotNow,
+    NotNow(u8),
     /// The connection breaks; what is on its way is lost.
     Break,
     /// The history forgets all but its last items.
@@ -55,7 +55,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::Heads),
         1 => Just(Act::Gap),
         1 => Just(Act::LoseJoin),
-        1 => Just(Act::NotNow),
+        1 => (1..9u8).prop_map(Act::NotNow),
         1 => Just(Act::Break),
         1 => Just(Act::Forget),
         1 => Just(Act::Epoch),
@@ -117,7 +117,7 @@ struct World {
     link: VecDeque<OnItsWay>,
     member: bool,
     lose_join: bool,
-    not_now: bool,
+    not_now: u8,
     /// Told of: per epoch and chain, what was shown since the stay began, or lies in a gap that was told.
     shown: HashMap<(u64, usize), Vec<u64>>,
     here: Option<RoomPosition>,
@@ -132,7 +132,7 @@ impl World {
             link: VecDeque::new(),
             member: false,
             lose_join: false,
-            not_now: false,
+            not_now: 0,
             shown: HashMap::new(),
             here: None,
         };
@@ -169,7 +169,7 @@ impl World {
             Act::Heads => self.send(OnItsWay::Room(frame(self.history.epoch, vec![], Some(self.history.heads())))),
             Act::Gap => self.send(OnItsWay::Gap(Gap { room: Some(id("r")), high: 1, normal: 0, low: 0 })),
             Act::LoseJoin => self.lose_join = true,
-            Act::NotNow => self.not_now = true,
+            Act::NotNow(times) => self.not_now = times,
             Act::Break => {
                 self.link.clear();
                 self.member = false;
@@ -215,7 +215,8 @@ impl World {
         for frame in std::mem::take(&mut self.client.frames) {
             match frame {
                 ClientFrame::Join(_) if std::mem::take(&mut self.lose_join) => {}
-                ClientFrame::Join(_) if std::mem::take(&mut self.not_now) => {
+                ClientFrame::Join(_) if self.not_now > 0 => {
+                    self.not_now -= 1;
                     let (error, message) = (ErrorCode::Unavailable, "not now".to_owned());
                     let (field, address, re, room) = (None, None, None, Some(id("r")));
                     let retry_after_ms = Some(300);
@@ -294,7 +295,7 @@ impl World {
 
     /// Nothing goes wrong any more: the client gets to where the room stands.
     fn settle(&mut self) {
-        (self.lose_join, self.not_now) = (false, false);
+        (self.lose_join, self.not_now) = (false, 0);
         for _ in 0..60 {
             self.act(Act::Arrive);
             if self.here == Some(self.history.heads()) && self.member && self.link.is_empty() {

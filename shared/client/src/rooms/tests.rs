@@ -3,7 +3,10 @@ use pushmesh_protocol::{
     frame::{Chain, RoomItem, RoomState},
 };
 
-use super::{member::IN_VAIN_MAX, *};
+use super::{
+    member::{IN_VAIN_MAX, REFUSALS_MAX},
+    *,
+};
 
 /// A client's rooms with a clock, and all that came out of them.
 pub struct Client {
@@ -216,6 +219,66 @@ fn a_promise_that_is_never_kept_becomes_a_gap() {
         }
     }
     panic!("never told, after {joins} recoveries");
+}
+
+fn not_now() -> Error {
+    let (field, address, re, room) = (None, None, None, Some(id("r")));
+    let (error, message) = (ErrorCode::Unavailable, "not now".to_owned());
+    Error { error, field, message, retry_after_ms: Some(500), address, re, room }
+}
+
+#[test]
+fn a_recovery_that_is_refused_again_and_again_is_given_up_and_told_as_a_gap() {
+    let mut client = Client::joined(at(5, 10, 0));
+    client.items(vec![item(Chain::High, 20, 21)]);
+    let (mut waits, mut asked_at) = (vec![], client.now);
+    for _ in 0..REFUSALS_MAX {
+        while client.joins().is_empty() {
+            client.pass(50);
+        }
+        waits.push(client.now - asked_at);
+        asked_at = client.now;
+        client.with(|rooms, now, out| rooms.refused(&not_now(), now, out));
+    }
+    assert!(waits.last().unwrap() > &Duration::from_secs(1), "{waits:?}");
+    let gap = |from, to| Event::RoomGap { room: id("r"), from, to };
+    assert_eq!(client.events.pop_back(), Some(gap(at(5, 10, 0), at(5, 21, 0))));
+    client.events.clear();
+    // For a while every gap is told, nothing is asked for, and what comes is shown.
+    client.items(vec![item(Chain::High, 21, 22), item(Chain::High, 25, 26), item(Chain::Gifts, 5, 27)]);
+    assert_eq!(client.events[1], gap(at(5, 22, 0), at(5, 25, 0)));
+    assert_eq!(client.shown(), [22, 26, 27]);
+    let heads = Some(at(27, 26, 9));
+    client.with(|rooms, now, out| rooms.room(frame(1, vec![], heads), now, out));
+    client.pass(2_000);
+    assert_eq!(client.events.pop_back(), Some(gap(at(27, 26, 0), at(27, 26, 9))));
+    let of_others = frame(2, vec![item(Chain::High, 3, 4)], None);
+    client.with(|rooms, now, out| rooms.room(of_others, now, out));
+    let new = |high| RoomPosition { epoch: 2, ..at(0, high, 0) };
+    assert_eq!(client.events.pop_front(), Some(gap(at(27, 26, 9), new(0))));
+    assert_eq!(client.events.pop_front(), Some(gap(new(0), new(3))));
+    assert_eq!(client.shown(), [4]);
+    assert!(client.joins().is_empty());
+    // Then what is missed is asked for again.
+    client.pass(10_000);
+    client.with(|rooms, now, out| rooms.room(frame(2, vec![item(Chain::High, 8, 9)], None), now, out));
+    client.pass(200);
+    assert_eq!(client.joins(), [Some(new(4))]);
+}
+
+#[test]
+fn who_is_not_in_the_room_yet_asks_until_he_is() {
+    let mut client = Client::joined(at(0, 10, 0));
+    client.with(|rooms, _, out| rooms.parted(out));
+    client.rooms.logged_in(client.now);
+    for _ in 0..4 * REFUSALS_MAX {
+        while client.joins().is_empty() {
+            client.pass(100);
+        }
+        client.with(|rooms, now, out| rooms.refused(&not_now(), now, out));
+        assert!(matches!(client.events.pop_back(), Some(Event::RoomUnavailable { .. })));
+    }
+    assert!(client.rooms.next().is_some());
 }
 
 #[test]

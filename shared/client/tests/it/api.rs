@@ -2,7 +2,7 @@
 
 use std::{
     sync::atomic::{AtomicU32, Ordering::Relaxed},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use pushmesh_client::{Api, ApiError, ApiOptions, Client, Event, Gift, TokenSource};
@@ -10,6 +10,7 @@ use pushmesh_protocol::RoomId;
 use serde_json::json;
 
 use crate::{
+    PATIENCE,
     door::{Answer, Door, millis},
     logged_in, next,
     peer::{Peer, options},
@@ -59,7 +60,7 @@ async fn a_refusal_is_told_as_it_was_said_and_not_repeated() {
 #[tokio::test]
 async fn a_message_is_given_up_after_a_while() {
     let door = Door::open(|_, _| Answer::NotNow).await;
-    let api = Api::new(ApiOptions { message_patience: millis(100), ..door.options() }).unwrap();
+    let api = Api::new(ApiOptions { message_patience: millis(2000), ..door.options() }).unwrap();
     let refused = api.danmaku(&room(), "hello").await.unwrap_err();
     assert_eq!((refused.may_pass(), refused.retry_after()), (true, Some(Duration::ZERO)));
     let asked = door.asked();
@@ -98,7 +99,7 @@ async fn likes_are_sent_in_sums_and_none_twice() {
     let api = door.api();
     (0..40).for_each(|_| api.like(&room(), 1));
     let settled = async |sum: u64| {
-        pushmesh_testkit::wait_for("the likes to be answered", Duration::from_secs(10), async || {
+        pushmesh_testkit::wait_for("the likes to be answered", PATIENCE, async || {
             let stats = api.like_stats();
             if stats.accepted + stats.refused + stats.unknown == sum { Ok(stats) } else { Err(format!("{stats:?}")) }
         })
@@ -113,9 +114,43 @@ async fn likes_are_sent_in_sums_and_none_twice() {
 }
 
 #[tokio::test]
+async fn likes_are_sent_once_a_second() {
+    let door = Door::open(|_, asked| match asked.path.ends_with("/likes") {
+        true => Answer::Json(202, json!({ "accepted": asked.body["count"] })),
+        false => Answer::Json(200, json!({ "sequence": 1 })),
+    });
+    let door = door.await;
+    let api = door.api();
+    let sent = || -> Vec<u64> {
+        let likes = door.asked().into_iter().filter(|asked| asked.path.ends_with("/likes"));
+        likes.map(|asked| asked.body["count"].as_u64().unwrap()).collect()
+    };
+    let sum_is = async |sum: u64| {
+        pushmesh_testkit::wait_for("the likes to be sent", PATIENCE, async || match sent() {
+            likes if likes.iter().sum::<u64>() == sum => Ok(()),
+            likes => Err(format!("{likes:?}")),
+        })
+        .await;
+    };
+    let begun = Instant::now();
+    api.like(&room(), 1);
+    sum_is(1).await;
+    for _ in 0..5 {
+        api.like(&room(), 1);
+        // There and back: whatever does not wait is sent meanwhile.
+        api.chat(&room(), "hello").await.unwrap();
+    }
+    sum_is(6).await;
+    // On a machine that takes less than a second for five lines: one, and five.
+    let (likes, seconds) = (sent(), begun.elapsed().as_secs() as usize);
+    assert!(likes.len() <= 1 + seconds, "{likes:?} within {seconds} s");
+}
+
+#[tokio::test]
 async fn connects_where_api_says_and_else_where_it_was_told() {
     let (usual, better) = (Peer::tcp().await, Peer::tcp().await);
-    let gone = Peer::tcp().await.address().host().to_owned();
+    let nobody = pushmesh_testkit::Port::take();
+    let gone = format!("127.0.0.1:{}", nobody.number());
     let candidates = json!({ "candidates": [
         { "comet": "c1", "address": gone },
         { "comet": "c2", "address": better.address().to_string() },

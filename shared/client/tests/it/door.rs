@@ -60,7 +60,7 @@ impl Door {
         let backoff = BackoffOptions { first: millis(10), cap: millis(50) };
         ApiOptions {
             backoff,
-            request_timeout: millis(300),
+            request_timeout: millis(3000),
             ..ApiOptions::new(format!("http://{}/", self.address), "t1")
         }
     }

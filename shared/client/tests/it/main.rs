@@ -14,7 +14,8 @@ use pushmesh_client::{AskError, Client, Encoding, End, Error, ErrorCode, Event, 
 use pushmesh_protocol::frame::{ActiveCall, App, AppBody, Calls, ClientFrame, Kick, Reconnect, ServerFrame};
 use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+/// More than anything takes on a machine that is busy with other things.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn next(events: &mut Events) -> Event {
     timeout(PATIENCE, events.next()).await.expect("an event in time").expect("an event before the end")
@@ -241,7 +242,7 @@ async fn an_unread_channel_stops_the_reading_and_not_the_heartbeat() {
     options.events = 2;
     let (client, mut events) = Client::connect(options);
     let mut socket = peer.accept().await;
-    socket.log_in_with_heartbeat(100, 3).await;
+    socket.log_in_with_heartbeat(500, 5).await;
     // LOGIN_OK and push 1 fill the channel.
     let pushes: Vec<_> = (1..=600).map(call_push).collect();
     socket.send(&pushes).await;
@@ -284,15 +285,12 @@ async fn a_comet_that_reads_nothing_does_not_hold_up_a_logout() {
     let asking = futures_util::future::join_all(asking);
     let logout = async {
         while timeout(Duration::from_millis(200), client.ack(&[])).await.is_ok() {}
-        let begun = std::time::Instant::now();
-        client.logout().await;
-        begun.elapsed()
+        timeout(PATIENCE, client.logout()).await.expect("it is over in time");
     };
-    let took = tokio::select! {
+    tokio::select! {
         _ = asking => panic!("the peer answers nothing"),
-        took = logout => took,
-    };
-    assert!(took < Duration::from_secs(5), "{took:?}");
+        () = logout => {}
+    }
     drop(socket);
     let ended = async { while events.next().await.is_some() {} };
     timeout(PATIENCE, ended).await.expect("it ends");
@@ -302,9 +300,8 @@ async fn a_comet_that_reads_nothing_does_not_hold_up_a_logout() {
 async fn tries_again_while_nobody_listens() {
     let peer = Peer::tcp().await;
     let mut options = options(&peer);
-    let gone = Peer::tcp().await;
-    options.address = gone.address().clone();
-    drop(gone);
+    let nobody = pushmesh_testkit::Port::take();
+    options.address = format!("tcp://127.0.0.1:{}", nobody.number()).parse().unwrap();
     let (client, mut events) = Client::connect(options);
     for _ in 0..3 {
         assert!(matches!(next(&mut events).await, Event::Disconnected { .. }));

@@ -22,7 +22,8 @@ use tokio_tungstenite::{
     },
 };
 
-const PATIENCE: Duration = Duration::from_secs(10);
+/// More than anything takes on a machine that is busy with other things.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Peer {
     listener: TcpListener,

@@ -1,14 +1,11 @@
-use std::{
-    sync::atomic::Ordering,
-    time::{Duration, Instant},
-};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use pushmesh_bus::TakeOver;
 use pushmesh_membership::Parting;
 use pushmesh_protocol::Partition;
 use pushmesh_testkit::{Nats, wait_for};
 
-use crate::mesh::{Mesh, instance, service};
+use crate::mesh::{Mesh, SOON, instance, service};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restarted_server_costs_new_epochs_at_most() {
@@ -18,7 +15,7 @@ async fn a_restarted_server_costs_new_epochs_at_most() {
     mesh.nats.restart().await;
     mesh.shared_by("two after the restart", &[&a, &b]).await;
     mesh.log.take_longest_pause();
-    wait_for("work goes on", Duration::from_secs(5), || async {
+    wait_for("work goes on", SOON, || async {
         if mesh.log.take_longest_pause() > Duration::ZERO { Ok(()) } else { Err("no effect") }
     })
     .await;
@@ -32,7 +29,7 @@ async fn a_silent_server_fences_everybody_and_nobody_is_taken_for_dead() {
     mesh.shared_by("two", &[&a, &b]).await;
     let before = mesh.log.epochs();
     mesh.nats.pause();
-    wait_for("nobody holds anything", Duration::from_secs(3), || async {
+    wait_for("nobody holds anything", SOON, || async {
         let held = a.ownership.held().len() + b.ownership.held().len();
         if held == 0 { Ok(()) } else { Err(format!("{held} held")) }
     })
@@ -52,7 +49,7 @@ async fn work_that_returns_is_begun_anew_under_a_new_epoch() {
     mesh.shared_by("a alone", &[&a]).await;
     let before = mesh.log.epochs()[&0];
     a.work.quits.store(true, Ordering::Relaxed);
-    wait_for("partition 0 under a new epoch", Duration::from_secs(5), || async {
+    wait_for("partition 0 under a new epoch", SOON, || async {
         let now = mesh.log.epochs()[&0];
         if now > before { Ok(()) } else { Err(format!("epoch {now}")) }
     })
@@ -96,10 +93,8 @@ async fn leaving_without_nats_takes_seconds_and_says_that_nobody_heard() {
         let (a, b) = (mesh.join("a", 50).await, mesh.join("b", 50).await);
         mesh.shared_by("two", &[&a, &b]).await;
         stop(&mut mesh.nats);
-        let begun = Instant::now();
-        let parting = tokio::time::timeout(Duration::from_secs(30), a.membership.leave()).await.expect("it ends");
+        let parting = tokio::time::timeout(SOON, a.membership.leave()).await.expect("it ends");
         assert_eq!(parting, Parting::Unheard);
-        assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
         assert_eq!(a.ownership.held(), []);
         assert_eq!(a.membership.leave().await, Parting::Unheard, "asked again");
         drop(a);
@@ -140,13 +135,13 @@ async fn a_member_that_is_refused_its_heartbeats_still_hears_who_dies() {
         let view = b.membership.view().borrow().clone();
         view.member(&service(), &instance(name)).is_some_and(|member| member.alive)
     };
-    wait_for("b to see a and c", Duration::from_secs(5), async || match alive("a") && alive("c") {
+    wait_for("b to see a and c", SOON, async || match alive("a") && alive("c") {
         true => Ok(()),
         false => Err("not yet"),
     })
     .await;
     c.membership.abort().await;
-    wait_for("b to see that c is dead", Duration::from_secs(5), async || match alive("c") {
+    wait_for("b to see that c is dead", SOON, async || match alive("c") {
         true => Err("c counts as alive"),
         false => Ok(()),
     })

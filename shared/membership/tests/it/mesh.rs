@@ -20,6 +20,8 @@ use pushmesh_protocol::{
 use pushmesh_testkit::{Nats, wait_for};
 
 pub const PARTITIONS: u16 = 16;
+/// More than anything takes on a machine that is busy with other things.
+pub const SOON: Duration = Duration::from_secs(60);
 
 pub fn service() -> Token {
     Token::new("distributor").expect("a token")
@@ -159,13 +161,13 @@ impl Mesh {
         Member { membership, ownership, work, bus }
     }
 
-    /// Waits until these hold all partitions, each as many as the ring says.
+    /// Waits until these hold all partitions, each as many as the ring says, and work on each under its epoch.
     pub async fn shared_by(&self, what: &str, members: &[&Member]) {
         let ring = pushmesh_membership::ring::Map::new(
             partitions(),
             members.iter().map(|member| (&member.membership.me().instance, member.membership.me().weight)),
         );
-        wait_for(what, Duration::from_secs(15), || async {
+        wait_for(what, SOON, || async {
             for member in members {
                 let me = &member.membership.me().instance;
                 let (held, due) = (member.ownership.held().len(), ring.count(me));
@@ -176,7 +178,11 @@ impl Mesh {
                     return Err(format!("{me} sees partitions without an owner"));
                 }
             }
-            let mut all: Vec<_> = members.iter().flat_map(|member| member.ownership.held()).map(|(p, _)| p).collect();
+            let (epochs, held) = (self.log.epochs(), members.iter().flat_map(|member| member.ownership.held()));
+            let mut all: Vec<_> = held.collect();
+            if let Some((idle, _)) = all.iter().find(|(partition, epoch)| epochs.get(&partition.0) != Some(epoch)) {
+                return Err(format!("nobody works on {idle} yet"));
+            }
             all.sort();
             all.dedup();
             if all.len() == usize::from(PARTITIONS) { Ok(()) } else { Err(format!("{} held", all.len())) }
@@ -186,7 +192,7 @@ impl Mesh {
 
     /// Waits until every partition has an effect under a newer epoch than `before`.
     pub async fn renewed(&self, what: &str, before: &BTreeMap<u16, Epoch>) {
-        wait_for(what, Duration::from_secs(15), || async {
+        wait_for(what, SOON, || async {
             let now = self.log.epochs();
             let old: Vec<_> = before.iter().filter(|(partition, epoch)| now[partition] <= **epoch).collect();
             if old.is_empty() { Ok(()) } else { Err(format!("still under the old epoch: {old:?}")) }

@@ -164,9 +164,8 @@ fn carrying_a_map_out_does_not_change_it() {
 #[test]
 fn the_map_is_made_in_a_moment() {
     let members: Members = (0..32).map(|n| (Instance::new(&format!("n{n}")).expect("a token"), 100)).collect();
-    // Without optimisation it takes some ten times as long.
-    let slower = if cfg!(debug_assertions) { 15 } else { 1 };
-    for (count, limit) in [(64, Duration::from_millis(5)), (1024, Duration::from_millis(50))] {
+    // A moment: a hundred times what it takes, without optimisation, on a machine that is slow and busy.
+    for (count, limit) in [(64, Duration::from_millis(500)), (1024, Duration::from_secs(10))] {
         let partitions = Partitions::new(count).expect("allowed");
         let fastest = (0..5).map(|_| {
             let begun = Instant::now();
@@ -175,7 +174,7 @@ fn the_map_is_made_in_a_moment() {
         });
         let fastest = fastest.min().expect("five");
         eprintln!("{count} partitions: {fastest:?}");
-        assert!(fastest < limit * slower, "{count} partitions: {fastest:?}");
+        assert!(fastest < limit, "{count} partitions: {fastest:?}");
     }
 }
 

@@ -89,7 +89,7 @@ pub struct Leave {
 }
 
 /// Where somebody stands in a room: the last offset of each chain, in one epoch of the streams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct RoomPosition {
     pub epoch: u64,
     pub gifts: u64,

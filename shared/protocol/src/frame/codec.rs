@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::{APP_CODE_MIN, Code};
 use crate::wire::DEPTH_MAX;
 
+/// What is said of a field's name: unknown ones are somebody's input.
+const PATH_MAX_CHARS: usize = 64;
+
 /// How a connection's frames are encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -18,14 +21,31 @@ pub enum Encoding {
 pub enum FrameError {
     #[error("not a frame: {0}; a frame is an array of two, its code and its body")]
     Shape(String),
-    #[error("unknown frame code {0}; the protocol's are 1 to 17, an application's {APP_CODE_MIN} to 65535")]
+    #[error("unknown frame code {0}; the protocol's are 1 to {last}, an application's {APP_CODE_MIN} to 65535", last = Code::ALL.len())]
     UnknownCode(String),
     #[error("a frame of code {0} may not come from this side")]
     Direction(&'static str),
-    #[error("{code} frame: field {field}: {reason}")]
+    /// `field` is its path in the body; where the body itself is wrong, it is empty.
+    #[error("{code} frame: {}: {reason}", in_body(field))]
     Field { code: String, field: String, reason: String },
     #[error("{0} bytes after the end of the frame")]
     Trailing(usize),
+}
+
+fn in_body(field: &str) -> String {
+    if field.is_empty() { "its body".to_owned() } else { format!("field {field}") }
+}
+
+impl FrameError {
+    /// What is wrong, as an ERROR frame names it: `LOGIN.device`, `LOGIN`, `code` or `frame`.
+    pub fn field(&self) -> String {
+        match self {
+            Self::Field { code, field, .. } if field.is_empty() => code.clone(),
+            Self::Field { code, field, .. } => format!("{code}.{field}"),
+            Self::UnknownCode(_) | Self::Direction(_) => "code".to_owned(),
+            Self::Shape(_) | Self::Trailing(_) => "frame".to_owned(),
+        }
+    }
 }
 
 impl Encoding {
@@ -180,7 +200,19 @@ impl<'a> Split<'a> {
     {
         serde_path_to_error::deserialize(deserializer).map_err(|error| {
             let reason: String = error.inner().to_string().chars().take(256).collect();
-            FrameError::Field { code: self.name.to_string(), field: error.path().to_string(), reason }
+            let field = field(&error.path().to_string(), &reason);
+            FrameError::Field { code: self.name.to_string(), field, reason }
         })
     }
+}
+
+/// Which field serde speaks of. A path ends at what was read last: of a field that is missing or there twice, only the
+/// reason has the name.
+fn field(path: &str, reason: &str) -> String {
+    let path = if path == "." { "" } else { path };
+    let named = ["missing field `", "duplicate field `"].iter().find_map(|start| reason.strip_prefix(start));
+    let name = named.and_then(|rest| rest.split_once('`')).map(|(name, _)| name);
+    let steps = [Some(path).filter(|path| !path.is_empty()), name];
+    let whole = steps.into_iter().flatten().collect::<Vec<_>>().join(".");
+    whole.chars().take(PATH_MAX_CHARS).collect()
 }

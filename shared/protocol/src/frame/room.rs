@@ -150,11 +150,13 @@ pub mod item {
     pub const LEVEL: &str = "level";
     pub const NOTE: &str = "note";
     pub const PRESENCE: &str = "presence";
+    /// What a backend pushes to everybody who is there.
+    pub const PUSH: &str = "push";
     /// The room was cut into, or merged to, another number of parts: the item moves a client of any part to `offset`.
     pub const PARTS: &str = "parts";
 
     /// Types that only the mesh itself makes, or that have an operation of their own: no custom message may use them.
-    pub const RESERVED: [&str; 11] = [GIFT, LIKE, STATE, MUTE, ROLE, KICK, RANKING, LEVEL, NOTE, PRESENCE, PARTS];
+    pub const RESERVED: [&str; 12] = [GIFT, LIKE, STATE, MUTE, ROLE, KICK, RANKING, LEVEL, NOTE, PRESENCE, PUSH, PARTS];
 
     #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
     pub struct Gift {

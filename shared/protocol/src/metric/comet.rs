@@ -64,3 +64,8 @@ pub const ROOM_PASS: Histogram = Histogram {
     name: "pushmesh_comet_room_pass_seconds",
     help: "From a room's frame off the bus to its last member's socket, or backlog.",
 };
+/// Label: `outcome` (answered, not_ready, unanswered).
+pub const ROOM_ASKS: Counter = Counter {
+    name: "pushmesh_comet_room_asks_total",
+    help: "Asks of rooms' owners, each for all JOINs from one position that waited, by outcome.",
+};

@@ -15,7 +15,7 @@ counters! {
     LIKES = "pushmesh_room_fanout_likes_total", "Likes counted.";
     REPEATED = "pushmesh_room_fanout_repeated_total",
         "Messages skipped because they had been applied: a new owner replays what was not written yet.";
-    MUTED = "pushmesh_room_fanout_muted_total", "Chats skipped because their sender was muted when he sent them.";
+    MUTED = "pushmesh_room_fanout_muted_total", "Messages and gifts' notes told to nobody because their sender was muted when he sent them.";
     /// Label: `source` (gift, chat, event, like, note, ask, presence, bucket).
     MALFORMED = "pushmesh_room_fanout_malformed_total",
         "Messages that nobody can read, by source: those of the streams become dead letters.";
@@ -34,8 +34,12 @@ counters! {
     /// Label: `class`.
     UNSENT = "pushmesh_room_fanout_unsent_total",
         "Publishes that NATS did not take, by class: clients see the gap by the next heads.";
-    /// Label: `outcome` (joined, recovered, not_recovered, not_ready, refused): the second and third are of those who joined.
-    ASKS = "pushmesh_room_fanout_asks_total", "Questions of comets and api, by outcome.";
+    /// Label: `outcome` (joined, recovered, not_recovered, not_ready): the second and third are of those who joined.
+    ASKS = "pushmesh_room_fanout_asks_total", "Users who asked to join, by outcome; and questions while a partition is taken over.";
+    /// Label: `reason`: epoch (of other streams), ahead (of what this owner knows), too_old (gone from the stream), too_much,
+    /// unread (the stream could not be read, or not in time), busy (too many waited for a reading).
+    NOT_RECOVERED = "pushmesh_room_fanout_not_recovered_total",
+        "Users who came back and were told of a gap, by reason. Alarm where unread or busy rises.";
     RANKINGS_DROPPED = "pushmesh_room_fanout_rankings_dropped_total",
         "Rankings that were not stored: the room's next one makes up for them.";
     RECORDS_WRITTEN = "pushmesh_room_fanout_records_written_total", "Records written to the bucket ledger.";
@@ -50,6 +54,8 @@ counters! {
         "Lives of api instances whose likes a room remembers no more, because there were too many.";
     FELL_ASLEEP = "pushmesh_room_fanout_fell_asleep_total", "Idle rooms that left memory.";
     WOKEN = "pushmesh_room_fanout_woken_total", "Rooms that came back into memory.";
+    FORGOTTEN = "pushmesh_room_fanout_forgotten_total",
+        "Rooms that were silent for `forget_after`, and of which nothing is stored any more.";
     STANDING_BEHIND = "pushmesh_room_fanout_standing_behind_total",
         "Times that a partition was too slow for changes of states, roles and mutes, and was told all again.";
 }

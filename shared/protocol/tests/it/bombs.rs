@@ -64,6 +64,48 @@ fn an_ack_takes_256_ids_and_no_more() {
     assert!(refused(&ack(0)).to_string().contains("empty"));
 }
 
+/// The body as JSON and as MessagePack, each with the frame's code.
+fn both(name: &str, code: u8, body: &serde_json::Value) -> [FrameError; 2] {
+    let json = serde_json::to_vec(&(name, body)).unwrap();
+    let json = ClientFrame::decode(Encoding::Json, &json).expect_err(name);
+    [json, refused(&frame(code, &rmp_serde::to_vec_named(body).unwrap()))]
+}
+
+#[test]
+fn the_field_that_is_wrong_or_missing_is_named_whole() {
+    use serde_json::json;
+    for (name, code, body, field) in [
+        ("LOGIN", 1, json!({}), "LOGIN.token"),
+        ("LOGIN", 1, json!({"token": "t"}), "LOGIN.device"),
+        ("LOGIN", 1, json!({"token": "t", "device": "a.b"}), "LOGIN.device"),
+        ("LOGIN", 1, json!({"token": "t", "device": 7}), "LOGIN.device"),
+        ("LOGIN", 1, json!({"token": "t", "device": "d", "resume": {"login_id": "l"}}), "LOGIN.resume.conn_id"),
+        ("LOGIN", 1, json!({"token": "t", "device": "d", "heartbeat": "hectic"}), "LOGIN.heartbeat"),
+        ("LOGIN", 1, json!("t"), "LOGIN"),
+        ("LOGIN", 1, json!(null), "LOGIN"),
+        ("ACK", 10, json!({}), "ACK.ids"),
+        ("ACK", 10, json!({"ids": []}), "ACK.ids"),
+        ("ACK", 10, json!({"ids": ["short"]}), "ACK.ids[0]"),
+        ("JOIN", 6, json!({}), "JOIN.room"),
+        ("JOIN", 6, json!({"room": "r", "resume": {"epoch": 1}}), "JOIN.resume.gifts"),
+        ("LEAVE", 7, json!({}), "LEAVE.room"),
+        ("PUSH", 8, json!({}), "code"),
+    ] {
+        for error in both(name, code, &body) {
+            assert_eq!(error.field(), field, "{name} {body}: {error}");
+            assert!(!error.to_string().contains("field :") && !error.to_string().contains(".."), "{error}");
+        }
+    }
+    let twice = br#"["LOGIN",{"device":"a","device":"b","token":"t"}]"#;
+    assert_eq!(ClientFrame::decode(Encoding::Json, twice).unwrap_err().field(), "LOGIN.device");
+    let own = format!(r#"["PING",{{"{}":{}0{}}}]"#, "k".repeat(4000), "[".repeat(30), "]".repeat(30));
+    assert!(ClientFrame::decode(Encoding::Json, own.as_bytes()).is_ok(), "unknown keys are ignored");
+    let unknown = ClientFrame::decode(Encoding::Json, br#"[19,{}]"#).unwrap_err();
+    assert_eq!(unknown.field(), "code");
+    assert!(unknown.to_string().contains("the protocol's are 1 to 18,"), "{unknown}");
+    assert_eq!(ClientFrame::decode(Encoding::Json, b"{").unwrap_err().field(), "frame");
+}
+
 #[test]
 fn errors_name_the_field_and_the_limit() {
     let json = |text: &str| ClientFrame::decode(Encoding::Json, text.as_bytes()).expect_err(text).to_string();

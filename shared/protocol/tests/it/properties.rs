@@ -40,6 +40,25 @@ fn record() -> impl Strategy<Value = LoginRecord> {
     })
 }
 
+/// Each is read as it was written; a part of it is nothing; with a bit flipped it is refused, or another message of its kind.
+fn holds<T>(samples: Vec<T>, cut: prop::sample::Index, at: prop::sample::Index, bit: u8) -> Result<(), TestCaseError>
+where
+    T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug,
+{
+    for sample in samples {
+        let mut bytes = wire::encode(&sample);
+        prop_assert!(wire::decode::<T>(&bytes[..cut.index(bytes.len())]).is_err(), "a part of {:?}", sample);
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        if let Ok(other) = wire::decode::<T>(&bytes) {
+            prop_assert_eq!(wire::decode::<T>(&wire::encode(&other)).unwrap(), other);
+        }
+        bytes[at] ^= 1 << bit;
+        prop_assert_eq!(wire::decode::<T>(&bytes).unwrap(), sample);
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -95,6 +114,18 @@ proptest! {
             let _ = ServerFrame::decode(encoding, &bytes);
             let _ = ClientFrame::decode(encoding, &bytes);
         }
+    }
+
+    #[test]
+    fn messages_between_services_round_trip_whole_or_not_at_all(
+        cut in any::<prop::sample::Index>(), at in any::<prop::sample::Index>(), bit in 0u8..8,
+    ) {
+        holds(samples::orders(), cut, at, bit)?;
+        holds(samples::comet_batches(), cut, at, bit)?;
+        holds(samples::ack_batches(), cut, at, bit)?;
+        holds(samples::pendings(), cut, at, bit)?;
+        holds(samples::sessions(), cut, at, bit)?;
+        holds(samples::call_records(), cut, at, bit)?;
     }
 
     #[test]

@@ -1,6 +1,7 @@
-//! One example of every frame, and of every branch a body may take.
+//! One example of every frame and of the messages that push services, ack-retry and comets exchange, and of every branch
+//! that they may take.
 
-use pushmesh_protocol::{Payload, PushId, Unit, frame::*};
+use pushmesh_protocol::{Partition, Payload, PushId, TraceContext, Unit, frame::*, message};
 
 pub fn client() -> Vec<(&'static str, ClientFrame)> {
     vec![
@@ -140,6 +141,137 @@ pub fn server() -> Vec<(&'static str, ServerFrame)> {
         ),
         ("server_app", ServerFrame::App(App { code: 65_535, body: AppBody { re: None, data: Payload::default() } })),
     ]
+}
+
+pub fn orders() -> Vec<message::PushOrder> {
+    let login = message::Target::Login { login_id: "l1".parse().unwrap(), device: "phone".parse().unwrap() };
+    let told = delivery(login, message::Body::Call(call(Some("topic".into()))), message::AtEnd::Dead);
+    let said = Message { sender: "billing".parse().unwrap(), data: Payload::from(vec![0xff, 0x00, 0x80]) };
+    let said = delivery(message::Target::User, message::Body::Message(said), message::AtEnd::Inbox);
+    let untraced = message::Delivery {
+        body: message::Body::Call(call(None)),
+        policy: message::Policy { at_end: message::AtEnd::Drop, lifetime_ms: 1 },
+        source: None,
+        trace: None,
+        ..told.clone()
+    };
+    let withdrawal = message::Withdrawal {
+        id: id(9),
+        push: id(8),
+        user: "alice".parse().unwrap(),
+        login_id: "l1".parse().unwrap(),
+        device: "phone".parse().unwrap(),
+        kind: "group".parse().unwrap(),
+        call_id: "call-1".parse().unwrap(),
+        at: 1_700_000_000_001,
+        source: told.source.clone(),
+        trace: trace(),
+    };
+    let ended = message::LoginEnded {
+        user: "alice".parse().unwrap(),
+        login_id: "l1".parse().unwrap(),
+        kind: "org".parse().unwrap(),
+        at: 1_700_000_000_002,
+        by: None,
+    };
+    let successor = message::Successor { login_id: "l2".parse().unwrap(), at: 1_700_000_000_002 };
+    let by = |successor| Some(message::EndedBy { sequence: u64::MAX, successor });
+    vec![
+        message::PushOrder::Deliver(told),
+        message::PushOrder::Deliver(said),
+        message::PushOrder::Deliver(untraced),
+        message::PushOrder::Withdraw(withdrawal),
+        message::PushOrder::LoginEnded(message::LoginEnded { by: by(None), ..ended.clone() }),
+        message::PushOrder::LoginEnded(message::LoginEnded { by: by(Some(successor)), ..ended.clone() }),
+        message::PushOrder::LoginEnded(ended),
+    ]
+}
+
+pub fn comet_batches() -> Vec<message::CometBatch> {
+    let ended = server().into_iter().find_map(|(_, frame)| match frame {
+        ServerFrame::CallEnded(ended) => Some(ended),
+        _ => None,
+    });
+    let orders = [
+        message::CometOrder::Push(push(PushBody::Call(call(None)))),
+        message::CometOrder::CallEnded(ended.unwrap()),
+        message::CometOrder::Kick(Kick { reason: KickReason::Replaced }),
+    ];
+    let item = |order| message::CometItem {
+        partition: Partition(7),
+        epoch: 70_000,
+        user: "alice".parse().unwrap(),
+        conn_id: "c1".parse().unwrap(),
+        trace: if matches!(order, message::CometOrder::Kick(_)) { None } else { trace() },
+        order,
+    };
+    vec![message::CometBatch { items: vec![] }, message::CometBatch { items: orders.map(item).into() }]
+}
+
+pub fn ack_batches() -> Vec<message::AckBatch> {
+    let outcomes = [message::AckOutcome::Acked, message::AckOutcome::Gone, message::AckOutcome::Fenced];
+    let item = |outcome| message::AckItem {
+        user: "alice".parse().unwrap(),
+        conn_id: "c1".parse().unwrap(),
+        push: id(8),
+        trace: trace().filter(|_| outcome == message::AckOutcome::Acked),
+        outcome,
+    };
+    let batch = |items| message::AckBatch { comet: "comet-1".parse().unwrap(), comet_epoch: 3, items };
+    vec![batch(vec![]), batch(outcomes.map(item).into())]
+}
+
+pub fn pendings() -> Vec<message::Pending> {
+    let pending = |(tries, order)| message::Pending {
+        order,
+        seq: 42,
+        tries,
+        state: if tries == 0 { message::PendingState::Inbox } else { message::PendingState::Trying },
+        at: 1_700_000_000_003,
+        logins: (0..tries).map(|number| format!("l{number}").parse().unwrap()).collect(),
+    };
+    (0..).zip(orders()).map(pending).collect()
+}
+
+pub fn sessions() -> Vec<message::Session> {
+    let session = |left| message::Session {
+        login_id: "l1".parse().unwrap(),
+        device: "phone".parse().unwrap(),
+        comet: "comet-1".parse().unwrap(),
+        comet_epoch: 3,
+        since: 1_700_000_000_000,
+        left,
+    };
+    vec![session(None), session(Some(1_700_000_000_004))]
+}
+
+pub fn call_records() -> Vec<message::CallRecord> {
+    let going_on = message::CallRecord {
+        unit: Unit::new("net/verizon").unwrap(),
+        started_at: 1_700_000_000_000,
+        ended_at: None,
+        data: Some("topic".into()),
+        trace: trace(),
+    };
+    let over = message::CallRecord { ended_at: Some(1_700_000_000_005), data: None, trace: None, ..going_on.clone() };
+    vec![going_on, over]
+}
+
+fn delivery(target: message::Target, body: message::Body, at_end: message::AtEnd) -> message::Delivery {
+    message::Delivery {
+        id: id(8),
+        user: "alice".parse().unwrap(),
+        target,
+        body,
+        policy: message::Policy { at_end, lifetime_ms: 86_400_000 },
+        at: 1_700_000_000_000,
+        source: Some(message::Source { service: "group-push".parse().unwrap(), epoch: 11 }),
+        trace: trace(),
+    }
+}
+
+fn trace() -> Option<TraceContext> {
+    Some(TraceContext { trace_id: 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c, span_id: 0xb7ad_6b71_6920_3331 })
 }
 
 fn login(resume: Option<Resume>) -> Login {

@@ -11,11 +11,17 @@
 mod comets;
 mod input;
 mod orders;
+#[cfg(test)]
+mod orders_tests;
 pub(crate) mod presence;
 mod resync;
 mod roll;
 mod sessions;
+#[cfg(test)]
+mod stage;
 mod standing;
+#[cfg(test)]
+mod take_over_tests;
 #[cfg(test)]
 mod tests;
 

@@ -1,6 +1,12 @@
 //! What a partition's next owner knows of logins that LOGIN's records ended.
 
-use super::*;
+use proptest::prelude::*;
+use pushmesh_protocol::{
+    ConnId, Instance, PushId,
+    message::{OfflineCause, PushOrder, Session, SessionLogin},
+};
+
+use super::{stage::*, *};
 
 /// What ack-retry writes of what was said in PUSH: for each session the login that stands in place of the one it began with.
 fn written(orders: &[PushOrder], began: &str, since: Millis) -> Option<SessionLogin> {
@@ -142,6 +148,31 @@ fn a_kind_that_is_behind_hears_it_from_the_others_and_gives_the_record_its_time(
     assert_eq!(stage.told(), ["+c1@l2"], "the same push");
     stage.start("c2", "g");
     assert_eq!(stage.told(), ["+c2@l2"]);
+}
+
+#[test]
+fn a_session_that_resumes_a_login_is_awaited_under_the_one_it_is_in() {
+    let mut stage = in_a_call();
+    stage.online("ann", "l2");
+    stage.stands("ann", written(&stage.orders, "l1", stage.now).unwrap());
+    let login_id = LoginId::new("l2").ok();
+    stage.record("ann", LoginEvent::Offline { login_id, device: None, cause: OfflineCause::Timeout }, stage.now);
+    assert_eq!(stage.told(), ["end l1", "+c1@l2", "end l2"]);
+    // At the last moment: her client knows her login by the name it began with.
+    let session = Session {
+        login_id: LoginId::new("l1").unwrap(),
+        device: DeviceId::new("phone").unwrap(),
+        comet: Instance::new("comet-2").unwrap(),
+        comet_epoch: 1,
+        since: stage.now + 1,
+        left: None,
+    };
+    let (user, conn) = (UserId::new("ann").unwrap(), ConnId::new("conn-2").unwrap());
+    stage.input(Input::Session(SessionNews::Put { user, conn, session }));
+    stage.pass(SECOND - 1);
+    assert!(stage.told().is_empty(), "a record may still come");
+    stage.pass(1);
+    assert_eq!(stage.told(), ["+c1@l2"]);
 }
 
 #[test]

@@ -51,15 +51,15 @@ impl CallsService {
 
     /// Returns when the call started: now, or at the first time this was asked.
     async fn start(&self, id: &CallId, record: CallRecord) -> Result<Millis, Status> {
-        let key = Key::call(id);
+        let (key, calls) = (Key::call(id), self.calls.patient());
         for _ in 0..TRIES {
-            match self.calls.create(&key, wire::encode(&record).into()).await {
+            match calls.create(&key, wire::encode(&record).into()).await {
                 Ok(_) => return Ok(record.started_at),
                 Err(KvError::Exists) => {}
                 Err(error) => return Err(check::kv_status(&error)),
             }
             // It may have gone in between: then the id is free.
-            if let Some((known, _)) = self.read(&key).await? {
+            if let Some((known, _)) = read(&calls, &key).await? {
                 return match known.ended_at {
                     Some(_) => Err(Status::already_exists(format!("call_id {id} has ended and is never used again"))),
                     None if (&known.unit, &known.data) == (&record.unit, &record.data) => Ok(known.started_at),
@@ -72,9 +72,9 @@ impl CallsService {
 
     /// Returns when the call ended: now, or before.
     async fn end(&self, id: &CallId, trace: Option<pushmesh_protocol::TraceContext>) -> Result<Millis, Status> {
-        let key = Key::call(id);
+        let (key, calls) = (Key::call(id), self.calls.patient());
         for _ in 0..TRIES {
-            let Some((known, revision)) = self.read(&key).await? else {
+            let Some((known, revision)) = read(&calls, &key).await? else {
                 return Err(Status::not_found(format!("call_id {id} is not known")));
             };
             if let Some(ended_at) = known.ended_at {
@@ -83,7 +83,7 @@ impl CallsService {
             let ended_at = clock::now().max(known.started_at);
             // Its data is told to nobody any more.
             let record = CallRecord { ended_at: Some(ended_at), data: None, trace, ..known };
-            let written = self.calls.update_for(&key, wire::encode(&record).into(), revision, self.ended_lifetime);
+            let written = calls.update_for(&key, wire::encode(&record).into(), revision, self.ended_lifetime);
             match written.await {
                 Ok(_) => return Ok(ended_at),
                 Err(KvError::WrongRevision) => {}
@@ -92,13 +92,13 @@ impl CallsService {
         }
         Err(Status::aborted(format!("call_id {id} is being written by others")))
     }
+}
 
-    async fn read(&self, key: &Key) -> Result<Option<(CallRecord, u64)>, Status> {
-        let entry = self.calls.get(key).await.map_err(|error| check::kv_status(&error))?;
-        let Some(entry) = entry else { return Ok(None) };
-        let record = wire::decode(&entry.value).map_err(|error| Status::data_loss(error.to_string()))?;
-        Ok(Some((record, entry.revision)))
-    }
+async fn read(calls: &Kv, key: &Key) -> Result<Option<(CallRecord, u64)>, Status> {
+    let entry = calls.get(key).await.map_err(|error| check::kv_status(&error))?;
+    let Some(entry) = entry else { return Ok(None) };
+    let record = wire::decode(&entry.value).map_err(|error| Status::data_loss(error.to_string()))?;
+    Ok(Some((record, entry.revision)))
 }
 
 #[tonic::async_trait]

@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use pushmesh_bus::{Outgoing, StoreError, TakeOver};
+use pushmesh_proto::v1::{ListCallsRequest, calls_server::Calls};
 use pushmesh_protocol::{
     UserId,
     message::OnlineResult,
     name::{MessageId, Stream, Subject},
+    wire,
 };
 use pushmesh_testkit::wait_for;
+use tonic::{Request, Status};
 
-use crate::mesh::{Mesh, PATIENCE, TestKind, offline, online};
+use crate::mesh::{Mesh, PATIENCE, Running, TestKind, line, offline, online, user};
 
 #[tokio::test]
 async fn the_engine_goes_on_after_a_restart_of_the_server() {
@@ -32,6 +35,63 @@ async fn the_engine_goes_on_after_a_restart_of_the_server() {
     })
     .await;
     tap.expect(&["+c@l1"]).await;
+    push.engine.drain().await;
+}
+
+/// What PUSH holds for a user, up to this line.
+async fn told_up_to(mesh: &Mesh, name: &str, last: &str) -> Vec<String> {
+    let partition = mesh.partition(&user(name));
+    let taken = wait_for("a consumer", PATIENCE, async || {
+        mesh.bus.take_partition(&Stream::PUSH, partition, TakeOver::Crashed).await.map_err(|error| error.to_string())
+    });
+    let (mut consumer, mut lines) = (taken.await, Vec::new());
+    while lines.last().map(String::as_str) != Some(last) {
+        let delivered = tokio::time::timeout(PATIENCE, consumer.next()).await.expect("in time").expect("open");
+        lines.push(line(&wire::decode(&delivered.payload).unwrap()));
+        delivered.acker().ack();
+    }
+    consumer.release().await;
+    lines
+}
+
+/// Does not end while NATS is away, for longer than one that only asks would wait; then ends well.
+async fn held<T: std::fmt::Debug>(
+    running: impl Future<Output = Result<T, Status>>,
+    push: &Running,
+    back: impl AsyncFnOnce(),
+) -> T {
+    let mut running = std::pin::pin!(running);
+    let away = tokio::time::timeout(Duration::from_secs(8), &mut running).await;
+    assert!(away.is_err(), "{away:?}");
+    // Who only asks is not held: nothing comes back before this is answered.
+    push.calls.list_calls(Request::new(ListCallsRequest::default())).await.unwrap();
+    back().await;
+    tokio::time::timeout(PATIENCE, running).await.expect("soon after").unwrap()
+}
+
+#[tokio::test]
+async fn a_call_that_starts_or_ends_while_nats_is_away_for_8_seconds_does_so_once() {
+    let mut mesh = Mesh::start(TestKind::group()).await;
+    mesh.bus_config.outage_hold = PATIENCE;
+    let push = mesh.engine("group-1").await;
+    push.join("g", &["ann"]).await;
+    mesh.session("ann", "conn-1", "l1", None).await;
+    mesh.record(&push.instance, "ann", online("l1")).await;
+
+    mesh.nats.pause();
+    let started_at = held(push.try_start("c", "g", "data"), &push, async || mesh.nats.resume()).await;
+    assert_eq!(push.try_start("c", "g", "data").await.unwrap(), started_at, "said again, it is the same");
+    push.start("d", "g").await;
+    let mut told = told_up_to(&mesh, "ann", "+d@l1").await;
+
+    mesh.nats.kill();
+    let ended_at = held(push.try_end("c"), &push, async || mesh.nats.restart().await).await;
+    assert_eq!(push.try_end("c").await.unwrap(), ended_at);
+    push.end("d").await;
+    told.extend(told_up_to(&mesh, "ann", "-d@l1").await);
+    for line in ["+c@l1", "-c@l1"] {
+        assert_eq!(told.iter().filter(|told| *told == line).count(), 1, "{told:?}");
+    }
     push.engine.drain().await;
 }
 
@@ -91,5 +151,5 @@ async fn what_push_has_no_room_for_is_tried_until_it_has() {
         lines.push(tap.next().await);
     }
     drop(consumer);
-    tokio::time::timeout(Duration::from_secs(10), push.engine.drain()).await.unwrap();
+    tokio::time::timeout(PATIENCE, push.engine.drain()).await.unwrap();
 }

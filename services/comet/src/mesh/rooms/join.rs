@@ -1,6 +1,7 @@
-//! A JOIN: asked of the room's owner, again where nobody owns the room at the moment, within a bound.
+//! An ask: one question to a room's owner for all who wait at one position, and the answer to each of them.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -13,19 +14,19 @@ use pushmesh_protocol::{
     frame::{self, Error, ErrorCode, ServerFrame},
     metric::comet as names,
     name::Subject,
-    room::{JoinAnswer, JoinAsk, RoomAnswer, RoomAsk},
+    room::{JoinedUser, JoinedView, JoinsAnswer, JoinsAsk, RoomAnswer, RoomAsk},
     wire,
 };
 use pushmesh_telemetry::{
     metric::counter,
     span::{self, Role},
 };
-use tokio::{
-    sync::{Semaphore, watch},
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
-use super::table::Listening;
+use super::{
+    lobby::{Ask, Outcome, Waiting},
+    table::Listening,
+};
 use crate::{
     address::Dice,
     framing::Dialect,
@@ -38,10 +39,8 @@ use crate::{
     },
 };
 
-/// Between two tries: doubles from the first to the last.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
-/// How long one try may take: the owner reads what was missed from the stream.
-const TRY_FOR: Duration = Duration::from_secs(2);
+/// How long one ask may take: the owner may have to read what was missed from the stream.
+const ASK_FOR: Duration = Duration::from_secs(2);
 
 /// Asks owners.
 pub struct Joiner {
@@ -52,122 +51,146 @@ pub struct Joiner {
     pub owners: Token,
     pub fence: Arc<Fence>,
     pub shards: Vec<Queues>,
-    pub within: Duration,
-    /// So many at once.
-    pub places: Semaphore,
     /// Most of the random part of a retry_after_ms.
     pub jitter: Duration,
     pub dice: Mutex<Dice>,
 }
 
-/// Why there is no answer, so far.
-enum Why {
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum Why {
     Nobody,
+    NotReady(&'static str),
     Other(String),
 }
 
-impl Joiner {
-    /// Answers one JOIN, once the room's frames come.
-    pub async fn serve(self: Arc<Self>, request: JoinRequest, listening: watch::Receiver<Listening>) {
-        let (to, deadline) = (request.from, Instant::now() + self.within);
-        // Until the answer is handed over: what was missed is a quarter of a megabyte each.
-        let place = timeout_at(deadline, self.places.acquire()).await;
-        let answer = match place.is_ok() {
-            true => self.decide(&request, listening, deadline).await,
-            false => Err(self.refusal(&request, ErrorCode::Unavailable, "too many JOINs wait".to_owned())),
-        };
-        let answer = match answer {
-            Ok(answer) => {
-                metrics::join(if answer.joined.recovered { "joined" } else { "not_recovered" });
-                Urgent::Joined(Box::new(joined(request, answer)))
-            }
-            Err(error) => {
-                metrics::join(match error.error {
-                    ErrorCode::Forbidden => "forbidden",
-                    ErrorCode::NotServed => "not_served",
-                    _ => "unavailable",
-                });
-                let JoinRequest { room, attempt, .. } = request;
-                Urgent::NotJoined(Box::new(NotJoined { to, room, attempt, error }))
-            }
-        };
-        if let Some(queues) = self.shards.get(usize::from(to.shard)) {
-            // Waits for a place: this task is one of a bounded number. Closed: the connection is going too.
-            let _ = queues.urgent.send(answer).await;
-        }
-        drop(place);
-    }
+/// What an ask is answered with.
+enum Answer {
+    Joined(Box<JoinsAnswer>),
+    /// The room takes nobody.
+    Closed,
+}
 
-    async fn decide(
-        &self,
-        request: &JoinRequest,
-        mut listening: watch::Receiver<Listening>,
-        deadline: Instant,
-    ) -> Result<JoinAnswer, Error> {
-        let unavailable = |message: &str| self.refusal(request, ErrorCode::Unavailable, message.to_owned());
-        let settled = timeout_at(deadline, listening.wait_for(|state| *state != Listening::NotYet)).await;
-        match settled.ok().and_then(Result::ok).as_deref() {
-            Some(Listening::Yes) => {}
-            Some(Listening::Failed(reason)) => return Err(unavailable(reason)),
-            Some(Listening::NotYet) | None => return Err(unavailable("the room can't be listened to")),
+impl Joiner {
+    /// Asks once, when the room's frames come here, and answers all whom the owner answered.
+    pub async fn serve(self: Arc<Self>, ask: Ask) -> Outcome<Why> {
+        let Ask { room, resume, mut listening, waiting } = ask;
+        let by = Instant::now() + ASK_FOR;
+        let settled = timeout_at(by, listening.wait_for(|state| *state != Listening::NotYet)).await;
+        let is_heard = match settled.ok().and_then(Result::ok).as_deref() {
+            Some(Listening::Yes) => Ok(()),
+            Some(Listening::Failed(reason)) => Err(reason.clone()),
+            Some(Listening::NotYet) | None => Err("the room can't be listened to".to_owned()),
+        };
+        if let Err(reason) = is_heard {
+            return Outcome::Failed(waiting, Why::Other(reason));
         }
         let span = span::root_or_child("join a room", Role::Server, None);
-        let ask = RoomAsk::Join(JoinAsk {
-            room: request.room.clone(),
-            user: request.user.clone(),
-            resume: request.resume,
+        let ask = RoomAsk::Joins(JoinsAsk {
+            room: room.clone(),
+            users: waiting.iter().map(|waiting| waiting.request.user.clone()).collect(),
+            resume,
             trace: span::context(&span),
         });
-        let (payload, partition): (Bytes, _) = (wire::encode(&ask).into(), self.partitions.of_room(&request.room));
-        let mut pause = PAUSES.0;
-        loop {
-            let why = match self.ask(partition, payload.clone(), deadline).await {
-                Ok(Some(answer)) => return Ok(answer),
-                Ok(None) => {
-                    return Err(self.refusal(request, ErrorCode::Forbidden, "the room is closed".to_owned()));
+        let answer = self.ask(self.partitions.of_room(&room), wire::encode(&ask).into(), waiting.len()).await;
+        metrics::room_ask(match &answer {
+            Ok(_) => "answered",
+            Err(Why::NotReady(_)) => "not_ready",
+            Err(Why::Nobody | Why::Other(_)) => "unanswered",
+        });
+        match answer {
+            Ok(Answer::Joined(answer)) => Outcome::Answered(self.let_in(waiting, *answer).await),
+            Ok(Answer::Closed) => {
+                for waiting in waiting {
+                    let closed = self.refusal(&waiting.request, ErrorCode::Forbidden, "the room is closed".to_owned());
+                    self.turn_away(waiting, closed).await;
                 }
-                Err(why) => why,
-            };
-            if Instant::now() + pause >= deadline {
-                let (error, message) = self.give_up(why);
-                span::fail(&span, &message);
-                return Err(self.refusal(request, error, message));
+                Outcome::Answered(Vec::new())
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSES.1);
+            Err(why) => {
+                if let Why::Other(message) = &why {
+                    span::fail(&span, message);
+                }
+                Outcome::Failed(waiting, why)
+            }
         }
     }
 
-    // `None`: the room takes nobody.
-    async fn ask(&self, partition: Partition, payload: Bytes, deadline: Instant) -> Result<Option<JoinAnswer>, Why> {
-        let within = deadline.saturating_duration_since(Instant::now()).min(TRY_FOR);
-        let answer = match self.bus.request(Subject::room_ask(partition), payload, within).await {
+    async fn ask(&self, partition: Partition, payload: Bytes, users: usize) -> Result<Answer, Why> {
+        let answer = match self.bus.request(Subject::room_ask(partition), payload, ASK_FOR).await {
             Ok(answer) => answer,
             Err(RequestError::NoResponders) => return Err(Why::Nobody),
             Err(error) => return Err(Why::Other(format!("the room's owner: {error}"))),
         };
         match wire::decode::<RoomAnswer>(&answer) {
-            Ok(RoomAnswer::Joined(answer)) if self.fence.passes(partition, answer.epoch) => Ok(Some(*answer)),
-            Ok(RoomAnswer::Joined(_)) => {
+            Ok(RoomAnswer::JoinedAll(answer)) if !self.fence.passes(partition, answer.epoch) => {
                 counter(&names::ROOM_FENCED).increment(1);
-                Err(Why::Other("the room has another owner by now".to_owned()))
+                Err(Why::NotReady("the room has another owner by now"))
             }
-            Ok(RoomAnswer::Closed) => Ok(None),
-            Ok(RoomAnswer::NotReady) => Err(Why::Other("the room is being taken over".to_owned())),
-            Ok(RoomAnswer::Info(_) | RoomAnswer::Ranking { .. } | RoomAnswer::Skipped { .. }) | Err(_) => {
+            Ok(RoomAnswer::JoinedAll(answer)) if answer.users.len() == users => Ok(Answer::Joined(answer)),
+            Ok(RoomAnswer::Closed) => Ok(Answer::Closed),
+            Ok(RoomAnswer::NotReady) => Err(Why::NotReady("the room is being taken over")),
+            Ok(_) | Err(_) => {
                 counter(&names::MALFORMED).increment(1);
                 Err(Why::Other("the room's owner answered nonsense".to_owned()))
             }
         }
     }
 
-    fn give_up(&self, why: Why) -> (ErrorCode, String) {
+    /// Returns those whom the answer had no room for.
+    async fn let_in(&self, waiting: Vec<Waiting>, answer: JoinsAnswer) -> Vec<Waiting> {
+        let JoinsAnswer { views, users, .. } = answer;
+        let (mut told, mut again) = (Told::default(), Vec::new());
+        for (waiting, user) in waiting.into_iter().zip(users) {
+            let view = user.view.map(usize::from).and_then(|at| Some((at, views.get(at)?)));
+            let Some((at, view)) = view else {
+                again.push(waiting);
+                continue;
+            };
+            metrics::join(if view.joined.recovered { "joined" } else { "not_recovered" });
+            let JoinRequest { from: to, attempt, room, .. } = waiting.request;
+            let (first, missed, instead) = told.to(&user, at, view, to.dialect);
+            let overseer = user.role.is_some();
+            let joined = Joined { to, room, attempt, first, missed, instead, overseer };
+            self.say(to.shard, Urgent::Joined(Box::new(joined))).await;
+        }
+        again
+    }
+
+    /// Tells those for whom it is too late why they are not let in.
+    pub async fn refuse(self: Arc<Self>, late: Vec<Waiting>, why: Why) {
+        let (error, message) = self.reason(why);
+        for waiting in late {
+            let refusal = self.refusal(&waiting.request, error, message.clone());
+            self.turn_away(waiting, refusal).await;
+        }
+    }
+
+    fn reason(&self, why: Why) -> (ErrorCode, String) {
         match why {
             Why::Nobody if self.membership.view().borrow().members_of(&self.owners).next().is_none() => {
                 (ErrorCode::NotServed, "rooms are not served by this mesh".to_owned())
             }
             Why::Nobody => (ErrorCode::Unavailable, "nobody owns the room now".to_owned()),
+            Why::NotReady(message) => (ErrorCode::Unavailable, message.to_owned()),
             Why::Other(message) => (ErrorCode::Unavailable, message),
+        }
+    }
+
+    async fn turn_away(&self, waiting: Waiting, error: Error) {
+        metrics::join(match error.error {
+            ErrorCode::Forbidden => "forbidden",
+            ErrorCode::NotServed => "not_served",
+            _ => "unavailable",
+        });
+        let JoinRequest { from: to, room, attempt, .. } = waiting.request;
+        self.say(to.shard, Urgent::NotJoined(Box::new(NotJoined { to, room, attempt, error }))).await;
+    }
+
+    async fn say(&self, shard: u16, what: Urgent) {
+        if let Some(queues) = self.shards.get(usize::from(shard)) {
+            // Waits for a place: asks are bounded. Closed: the connection is going too.
+            let _ = queues.urgent.send(what).await;
         }
     }
 
@@ -180,17 +203,37 @@ impl Joiner {
     }
 }
 
-fn joined(request: JoinRequest, answer: JoinAnswer) -> Joined {
-    let JoinRequest { from, attempt, room, .. } = request;
-    let JoinAnswer { joined, overseer, missed, .. } = answer;
-    let dialect: Dialect = from.dialect;
-    let first = dialect.encode(&ServerFrame::Joined(joined.clone()));
-    let instead = if missed.is_empty() {
-        first.clone()
-    } else {
-        dialect.encode(&ServerFrame::Joined(frame::Joined { recovered: false, ..joined }))
-    };
-    let missed = missed.iter().map(|frame| framed(dialect, frame)).filter(|frame| !frame.is_empty());
-    let frames = std::iter::once(first).chain(missed).collect();
-    Joined { to: from, room, attempt, frames, instead, overseer }
+/// What is said to many, encoded and framed once: by view and dialect.
+#[derive(Default)]
+struct Told {
+    missed: HashMap<(usize, Dialect), Arc<[Bytes]>>,
+    /// To those without a role or mute: JOINED, and that which is said where nothing can follow.
+    joined: HashMap<(usize, Dialect), (Bytes, Bytes)>,
+}
+
+impl Told {
+    fn to(
+        &mut self,
+        user: &JoinedUser,
+        at: usize,
+        view: &JoinedView,
+        dialect: Dialect,
+    ) -> (Bytes, Arc<[Bytes]>, Bytes) {
+        let missed = self.missed.entry((at, dialect)).or_insert_with(|| {
+            view.missed.iter().map(|frame| framed(dialect, frame)).filter(|frame| !frame.is_empty()).collect()
+        });
+        let say = || {
+            let joined = user.told(view);
+            let first = dialect.encode(&ServerFrame::Joined(joined.clone()));
+            let instead = match view.missed.is_empty() {
+                true => first.clone(),
+                false => dialect.encode(&ServerFrame::Joined(frame::Joined { recovered: false, ..joined })),
+            };
+            (first, instead)
+        };
+        let is_plain = user.role.is_none() && user.muted_until.is_none();
+        let (first, instead) =
+            if is_plain { self.joined.entry((at, dialect)).or_insert_with(say).clone() } else { say() };
+        (first, missed.clone(), instead)
+    }
 }

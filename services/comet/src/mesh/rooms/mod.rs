@@ -4,6 +4,7 @@
 //! that comes after the answer's position comes here.
 
 pub mod join;
+pub mod lobby;
 pub mod presence;
 pub mod table;
 
@@ -16,26 +17,31 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::stream::{FuturesUnordered, StreamExt};
+use futures_util::{
+    future::BoxFuture,
+    stream::{FuturesUnordered, StreamExt},
+};
 use pushmesh_bus::{Bus, Message, SubscribeError, Subscription};
 use pushmesh_membership::Membership;
 use pushmesh_protocol::{
     Instance, RoomId,
+    frame::RoomPosition,
     metric::comet as names,
     name::Subject,
     room::{RoomCount, RoomPresence},
     wire,
 };
 use pushmesh_telemetry::metric::gauge;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use self::{
-    join::Joiner,
+    join::{Joiner, Why},
+    lobby::{Ask, Lobby, Outcome, Waiting},
     presence::Report,
     table::{Table, ToOpen},
 };
 use crate::{
+    address::Dice,
     queue::Receiver,
     shard::outlet::{JoinRequest, RoomNews},
 };
@@ -44,8 +50,8 @@ use crate::{
 const IN_A_ROW: usize = 16;
 /// News taken in one go.
 const NEWS: usize = 256;
-/// JOINs under way; more wait in the shards' queue, and then are refused there.
-const JOINS_MAX: usize = 8192;
+/// JOINs that wait to be asked for; more wait in the shards' queue, and then are refused there.
+const WAITING_MAX: usize = 65_536;
 const TICK: Duration = Duration::from_millis(250);
 /// Ticks from one report of changes to the next, and from one whole report to the next.
 const CHANGES_EVERY: u64 = 8;
@@ -58,6 +64,10 @@ pub struct Rooms {
     pub membership: Membership,
     pub table: Table,
     pub joiner: Arc<Joiner>,
+    pub lobby: Lobby,
+    /// How long a JOIN may take, asks that fail among it.
+    pub join_within: Duration,
+    pub dice: Dice,
     /// How many rooms there are, for others.
     pub count: Arc<AtomicU32>,
 }
@@ -74,31 +84,39 @@ enum Event {
     Opened(ToOpen, Result<Subscription, SubscribeError>),
     Came(Line, Message),
     Closed,
+    Asked(RoomId, Option<RoomPosition>, Outcome<Why>),
+    /// Somebody was told that he is too late.
+    Told,
+    Due,
     Tick,
 }
+
+/// Asks and refusals under way, each a task of its own.
+type Asks = FuturesUnordered<BoxFuture<'static, Event>>;
 
 impl Rooms {
     /// Serves until the shards are gone.
     pub async fn run(mut self, mut news: Receiver<RoomNews>) {
-        let (mut opening, mut lines, mut joins) = (FuturesUnordered::new(), FuturesUnordered::new(), JoinSet::new());
+        let (mut opening, mut lines, mut asks) = (FuturesUnordered::new(), FuturesUnordered::new(), Asks::new());
         let (mut ticks, mut tick) = (tokio::time::interval(TICK), 0u64);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let mut taken = Vec::with_capacity(NEWS);
         loop {
             let event = tokio::select! {
-                count = news.recv_many(&mut taken, NEWS), if joins.len() < JOINS_MAX => match count {
+                count = news.recv_many(&mut taken, NEWS), if self.lobby.waiting() < WAITING_MAX => match count {
                     0 => return,
                     _ => Event::News,
                 },
                 Some(event) = opening.next() => event,
                 Some(event) = lines.next() => event,
-                Some(_) = joins.join_next() => Event::Closed,
+                Some(event) = asks.next() => event,
+                () = until(self.lobby.next_due()) => Event::Due,
                 _ = ticks.tick() => Event::Tick,
             };
             match event {
                 Event::News => {
                     for news in taken.drain(..) {
-                        for to_open in self.hear(news, &mut joins) {
+                        for to_open in self.hear(news) {
                             opening.push(open(self.bus.clone(), to_open));
                         }
                     }
@@ -120,21 +138,47 @@ impl Rooms {
                     let asked = self.table.presence.answers();
                     self.report(asked).await;
                 }
-                Event::Closed => {}
+                Event::Asked(room, resume, outcome) => {
+                    let late = self.lobby.asked(&room, resume, outcome, Instant::now(), &mut self.dice);
+                    asks.extend(late.filter(|(late, _)| !late.is_empty()).map(|(late, why)| self.refuse(late, why)));
+                }
+                Event::Closed | Event::Told | Event::Due => {}
                 Event::Tick => {
                     tick += 1;
                     self.tick(tick).await;
+                    let late = self.lobby.late(Instant::now());
+                    if !late.is_empty() {
+                        asks.push(self.refuse(late, Why::Other("too many JOINs wait".to_owned())));
+                    }
                 }
+            }
+            while let Some(ask) = self.lobby.next(Instant::now(), &mut self.dice) {
+                asks.push(self.ask(ask));
             }
         }
     }
 
-    fn hear(&mut self, news: RoomNews, joins: &mut JoinSet<()>) -> Vec<ToOpen> {
+    fn ask(&self, ask: Ask) -> BoxFuture<'static, Event> {
+        let (room, resume) = (ask.room.clone(), ask.resume);
+        let serving = AbortOnDropHandle::new(tokio::spawn(self.joiner.clone().serve(ask)));
+        Box::pin(async move { Event::Asked(room, resume, serving.await.unwrap_or(Outcome::Lost)) })
+    }
+
+    fn refuse(&self, late: Vec<Waiting>, why: Why) -> BoxFuture<'static, Event> {
+        let refusing = AbortOnDropHandle::new(tokio::spawn(self.joiner.clone().refuse(late, why)));
+        Box::pin(async move {
+            // Whether they heard it changes nothing here.
+            let _ = refusing.await;
+            Event::Told
+        })
+    }
+
+    fn hear(&mut self, news: RoomNews) -> Vec<ToOpen> {
         match news {
             RoomNews::Join(request) => {
-                let request: JoinRequest = *request;
+                let (request, now): (JoinRequest, _) = (*request, Instant::now());
                 let (listening, to_open) = self.table.join(&request.room, request.from);
-                joins.spawn(self.joiner.clone().serve(request, listening));
+                self.lobby.enter(Waiting { request, deadline: now + self.join_within }, listening, now);
                 to_open.into_iter().collect()
             }
             RoomNews::Tallies { shard, rooms } => {
@@ -180,6 +224,14 @@ impl Rooms {
 
     fn presence(&self, whole: bool, rooms: Vec<RoomCount>) -> RoomPresence {
         RoomPresence { comet: self.instance.clone(), comet_epoch: self.membership.epoch(), whole, rooms }
+    }
+}
+
+// Pends for ever where nothing is due.
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -309,9 +309,9 @@ mod tests {
     const LINGER: Duration = Duration::from_secs(5);
 
     fn table() -> (Table, Inbox) {
-        let (queues, inbox) = queues();
-        let partitions = Partitions::new(8).unwrap();
         let config = RoomsConfig { linger: LINGER, at_most: 2, ..RoomsConfig::default() };
+        let (queues, inbox) = queues(config.queue);
+        let partitions = Partitions::new(8).unwrap();
         (Table::new(partitions, Arc::default(), vec![queues], &config), inbox)
     }
 

@@ -8,5 +8,6 @@ mod quiet;
 mod schedule;
 mod sleep;
 mod streams;
+mod together;
 mod told;
 mod world;

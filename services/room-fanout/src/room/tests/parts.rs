@@ -9,7 +9,7 @@ use super::{
     client::{Client, State},
     world::{STREAMS, World, limits, room, user},
 };
-use crate::room::{Asked, Limits};
+use crate::room::{Asked, Limits, Sources};
 
 /// Two users of different parts, where there are two.
 fn pair() -> (u8, u8) {
@@ -93,7 +93,7 @@ fn heads_and_positions_are_those_of_the_part() {
     assert_eq!(heads.iter().map(|line| line.split_once("low ").unwrap().1).collect::<Vec<_>>(), expected);
     let mut high = |n| {
         let ask = JoinAsk { room: room(0), user: user(n), resume: None, trace: None };
-        match world.rooms.join(&ask, world.now) {
+        match world.rooms.join(&ask, Sources::Memory, world.now) {
             Asked::Answer(RoomAnswer::Joined(answer)) => answer.joined.position.high,
             other => panic!("{other:?}"),
         }

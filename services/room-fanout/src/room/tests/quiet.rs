@@ -6,7 +6,7 @@ use pushmesh_protocol::{
 };
 
 use super::world::{World, limits, room, user};
-use crate::room::{Asked, Past};
+use crate::room::{Asked, Past, Sources};
 
 /// Something in each chain of a room; returns where they stand.
 fn say(world: &mut World, of: u8) -> RoomPosition {
@@ -35,14 +35,14 @@ fn another_owner(world: &mut World) {
 /// Whether somebody who comes back to the first room gets all that he missed.
 fn comes_back(world: &mut World, resume: RoomPosition) -> bool {
     let ask = JoinAsk { room: room(0), user: user(2), resume: Some(resume), trace: None };
-    let asked = match world.rooms.join(&ask, world.now) {
+    let asked = match world.rooms.join(&ask, Sources::Memory, world.now) {
         Asked::Read(past) => {
             let past = Past {
                 gifts: past.gifts.map(|span| world.streams.past_gifts(&room(0), span)),
                 high: past.high.map(|span| world.streams.past_chat(&room(0), span)),
                 normal: past.normal.map(|span| world.streams.past_events(&room(0), span)),
             };
-            world.rooms.join_with(&ask, past, world.now)
+            world.rooms.join(&ask, Sources::With(&past), world.now)
         }
         asked => asked,
     };

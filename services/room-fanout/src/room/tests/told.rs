@@ -1,13 +1,17 @@
 //! What a room tells of itself, and what it answers.
 
 use pushmesh_protocol::{
-    Instance,
-    frame::{Ranked, Role, RoomPosition, RoomState},
-    room::{JoinAsk, RoomAnswer, RoomCount, RoomHappening, RoomOrder, RoomPresence},
+    Instance, Token,
+    frame::{Chain, Ranked, Role, RoomPosition, RoomState, item},
+    room::{JoinAsk, Note, RoomAnswer, RoomCount, RoomEvent, RoomHappening, RoomOrder, RoomPresence},
 };
 
-use super::world::{World, limits, room, user};
-use crate::room::{Asked, Event, Limits};
+use super::{
+    client::Client,
+    streams::{High, Low},
+    world::{World, limits, room, user},
+};
+use crate::room::{Asked, Event, Limits, NotRecovered, Sources};
 
 fn ask(n: u8, resume: Option<RoomPosition>) -> JoinAsk {
     JoinAsk { room: room(0), user: user(n), resume, trace: None }
@@ -112,6 +116,125 @@ fn a_chat_of_somebody_muted_is_told_to_nobody_and_counted() {
     assert_eq!(world.rooms.take_tally().muted, 1);
 }
 
+/// Somebody who comes back to where he left the room, and gets what he missed from the stream.
+fn come_back(world: &mut World, at: Option<RoomPosition>) {
+    let mut client = Client::new(&user(9), &room(0));
+    client.at = at;
+    world.clients.push(client);
+    world.settle();
+}
+
+fn unmute(world: &mut World, n: u8) {
+    world.mutes_end();
+    world.apply(Event::Mute { room: Some(room(0)), user: user(n), mute: None });
+}
+
+#[test]
+fn what_somebody_muted_says_in_a_type_of_class_normal_is_told_to_nobody_now_or_later() {
+    let mut world = World::new(limits());
+    come_back(&mut world, None);
+    let left_at = world.clients[0].at;
+    world.mute(room(0), user(1));
+    world.pass(10);
+    let say = |world: &mut World, by: u8| {
+        let what = RoomHappening::Message { kind: Token::new("wave").unwrap(), data: "hello".into() };
+        world.streams.normal.push(RoomEvent { room: room(0), by: Some(user(by)), at: world.now, what, trace: None });
+    };
+    for by in [1, 2, 1] {
+        say(&mut world, by);
+    }
+    // He may still keep order.
+    let what = RoomHappening::State(RoomState::default());
+    world.streams.normal.push(RoomEvent { room: room(0), by: Some(user(1)), at: world.now, what, trace: None });
+    world.settle();
+    assert_eq!(world.clients[0].offsets(Chain::Normal), [2, 4]);
+    assert_eq!(world.rooms.take_tally().muted, 2);
+    // The next owner knows of no mute, and memory holds four.
+    unmute(&mut world, 1);
+    world.take_over();
+    for _ in 0..10 {
+        say(&mut world, 2);
+    }
+    world.settle();
+    come_back(&mut world, left_at);
+    let expected: Vec<u64> = [2, 4].into_iter().chain(5..=14).collect();
+    assert_eq!((world.clients[1].offsets(Chain::Normal), world.clients[1].gaps), (expected, 0));
+    say(&mut world, 2);
+    world.read_all();
+    let Asked::Answer(RoomAnswer::Skipped { normal, normal_forgotten, .. }) = world.rooms.skipped(&room(0)) else {
+        panic!()
+    };
+    assert_eq!((normal, normal_forgotten), (vec![1, 3], 0));
+}
+
+#[test]
+fn what_somebody_muted_says_in_a_type_of_class_low_is_told_to_nobody() {
+    let mut world = World::new(limits());
+    world.mute(room(0), user(1));
+    world.pass(10);
+    for (kind, from) in [("poke", 1), ("poke", 2), (item::LEVEL, 1)] {
+        let (kind, data) = (Token::new(kind).unwrap(), format!("of user{from}").as_str().into());
+        world.streams.low.push(Low::Note(Note { room: room(0), kind, from: Some(user(from)), at: world.now, data }));
+    }
+    world.read_all();
+    world.pass(1_000);
+    let told: Vec<_> = lines(&mut world, "of user");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].ends_with("all: poke of user2, level of user1"), "a level-up is not his own word: {told:?}");
+    assert_eq!(world.rooms.take_tally().muted, 1);
+}
+
+#[test]
+fn a_gift_of_somebody_muted_counts_and_is_told_without_its_note_now_and_later() {
+    let mut world = World::new(Limits { levels: vec![], ..limits() });
+    come_back(&mut world, None);
+    let left_at = world.clients[0].at;
+    world.mute(room(0), user(1));
+    world.pass(10);
+    let give = |world: &mut World, from: u8| {
+        world.gift(room(0), user(from), 5);
+        let Some(High::Gift(gift)) = world.streams.high.last_mut() else { panic!("it was given") };
+        gift.note = Some("hello".to_owned());
+    };
+    for from in [1, 2] {
+        give(&mut world, from);
+    }
+    world.settle();
+    let notes = |client: &Client| {
+        let gifts = client.seen.iter().filter(|item| item.chain == Chain::Gifts);
+        gifts.map(|item| item::read::<item::Gift>(&item.data).unwrap().note.is_some()).collect::<Vec<_>>()
+    };
+    assert_eq!(notes(&world.clients[0]), [false, true]);
+    assert_eq!(world.rooms.take_tally().muted, 1);
+    unmute(&mut world, 1);
+    world.take_over();
+    for _ in 0..4 {
+        give(&mut world, 1);
+    }
+    world.settle();
+    come_back(&mut world, left_at);
+    assert_eq!(notes(&world.clients[1]), [false, true, true, true, true, true]);
+    give(&mut world, 2);
+    world.read_all();
+    let Asked::Answer(RoomAnswer::Skipped { offsets, forgotten, .. }) = world.rooms.skipped(&room(0)) else { panic!() };
+    assert_eq!((offsets, forgotten), (vec![1], 0));
+    let Asked::Answer(RoomAnswer::Ranking { gifts_total, .. }) = world.rooms.ranking(&room(0), 1) else { panic!() };
+    assert_eq!(gifts_total, 35, "the muted one's too");
+}
+
+#[test]
+fn of_more_muted_lines_than_it_remembers_it_says_where_it_has_forgotten() {
+    let mut world = World::new(limits());
+    world.mute(room(0), user(1));
+    world.pass(10);
+    for _ in 0..260 {
+        world.chat(room(0), Some(user(1)));
+    }
+    world.read_all();
+    let Asked::Answer(RoomAnswer::Skipped { offsets, forgotten, .. }) = world.rooms.skipped(&room(0)) else { panic!() };
+    assert_eq!((offsets.len(), forgotten), (256, 4));
+}
+
 #[test]
 fn a_join_is_answered_with_what_a_screen_needs() {
     let mut world = World::new(limits());
@@ -123,7 +246,9 @@ fn a_join_is_answered_with_what_a_screen_needs() {
     world.event(room(0), RoomHappening::State(RoomState::default()));
     world.like(0, room(0), 9);
     world.read_all();
-    let Asked::Answer(RoomAnswer::Joined(answer)) = world.rooms.join(&ask(1, None), world.now) else { panic!() };
+    let Asked::Answer(RoomAnswer::Joined(answer)) = world.rooms.join(&ask(1, None), Sources::Memory, world.now) else {
+        panic!()
+    };
     let joined = &answer.joined;
     assert_eq!((answer.epoch, answer.overseer, answer.missed.len()), (1, true, 0));
     assert_eq!((joined.role, joined.muted_until, joined.present), (Some(Role::Host), Some(1_000), 7));
@@ -139,7 +264,7 @@ fn who_comes_back_from_other_streams_or_from_before_them_is_told_of_a_gap() {
     world.read_all();
     let recovered = |world: &mut World, epoch, high| {
         let resume = RoomPosition { epoch, gifts: 0, high, normal: 0 };
-        match world.rooms.join(&ask(1, Some(resume)), 0) {
+        match world.rooms.join(&ask(1, Some(resume)), Sources::Memory, 0) {
             Asked::Answer(RoomAnswer::Joined(answer)) => (answer.joined.recovered, answer.missed.len()),
             other => panic!("{other:?}"),
         }
@@ -154,8 +279,12 @@ fn who_comes_back_from_other_streams_or_from_before_them_is_told_of_a_gap() {
     }
     world.read_all();
     let resume = Some(RoomPosition { epoch, gifts: 0, high: 2, normal: 0 });
-    assert!(matches!(world.rooms.join(&ask(1, resume), 0), Asked::Read(_)), "memory keeps four");
-    let Asked::Answer(RoomAnswer::Joined(answer)) = world.rooms.join_without(&ask(1, resume), 0) else { panic!() };
+    assert!(matches!(world.rooms.join(&ask(1, resume), Sources::Memory, 0), Asked::Read(_)), "memory keeps four");
+    let Asked::Answer(RoomAnswer::Joined(answer)) =
+        world.rooms.join(&ask(1, resume), Sources::Without(NotRecovered::Unread), 0)
+    else {
+        panic!()
+    };
     assert_eq!((answer.joined.recovered, answer.joined.position.high), (false, 11));
 }
 
@@ -171,7 +300,7 @@ fn too_much_is_a_gap_too() {
         world.read_all();
         let mut recovered = |high| {
             let resume = RoomPosition { epoch: super::world::STREAMS, gifts: 0, high, normal: 0 };
-            match world.rooms.join(&ask(1, Some(resume)), 0) {
+            match world.rooms.join(&ask(1, Some(resume)), Sources::Memory, 0) {
                 Asked::Answer(RoomAnswer::Joined(answer)) => answer.joined.recovered,
                 other => panic!("{other:?}"),
             }
@@ -185,18 +314,18 @@ fn a_closed_room_takes_nobody_and_a_take_over_answers_later() {
     let mut world = World::new(limits());
     let closed = RoomState { open: false, ..RoomState::default() };
     world.apply(Event::State { room: room(0), state: Some(closed) });
-    assert_eq!(world.rooms.join(&ask(1, None), 0), Asked::Answer(RoomAnswer::Closed));
+    assert_eq!(world.rooms.join(&ask(1, None), Sources::Memory, 0), Asked::Answer(RoomAnswer::Closed));
     world.chat(room(0), None);
     world.take_over();
-    assert_eq!(world.rooms.join(&ask(1, None), 0), Asked::Answer(RoomAnswer::NotReady));
+    assert_eq!(world.rooms.join(&ask(1, None), Sources::Memory, 0), Asked::Answer(RoomAnswer::NotReady));
     world.read_all();
-    assert!(matches!(world.rooms.join(&ask(1, None), 0), Asked::Answer(RoomAnswer::Joined(_))));
+    assert!(matches!(world.rooms.join(&ask(1, None), Sources::Memory, 0), Asked::Answer(RoomAnswer::Joined(_))));
 }
 
 #[test]
 fn asking_for_a_room_makes_none() {
     let mut world = World::new(limits());
-    assert!(matches!(world.rooms.join(&ask(1, None), 0), Asked::Answer(RoomAnswer::Joined(_))));
+    assert!(matches!(world.rooms.join(&ask(1, None), Sources::Memory, 0), Asked::Answer(RoomAnswer::Joined(_))));
     assert!(matches!(world.rooms.info(&room(0)), Asked::Answer(RoomAnswer::Info(_))));
     assert_eq!(world.rooms.awake(), 0);
 }

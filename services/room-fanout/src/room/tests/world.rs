@@ -20,7 +20,9 @@ use super::{
     client::{Client, State},
     streams::{High, Low, Streams, at},
 };
-use crate::room::{Asked, Effect, Ends, Event, Limits, Owner, PartLimits, Past, Positions, Rooms, Source, record};
+use crate::room::{
+    Asked, Effect, Ends, Event, Limits, Owner, PartLimits, Past, Positions, Rooms, Source, Sources, record,
+};
 
 pub const STREAMS: u64 = 77;
 
@@ -167,6 +169,11 @@ impl World {
         self.apply(Event::Mute { room: Some(room), user, mute: Some(mute) });
     }
 
+    /// What the bucket holds of mutes is gone: a later owner knows of none.
+    pub fn mutes_end(&mut self) {
+        self.mutes.clear();
+    }
+
     pub fn was_muted(&self, message: &RoomMessage) -> bool {
         let Some(from) = &message.from else { return false };
         let mute = self.mutes.get(&(message.room.clone(), from.clone()));
@@ -282,14 +289,14 @@ impl World {
             let ask = JoinAsk { room: client.room.clone(), user: client.user.clone(), resume: client.at, trace: None };
             let asked = match &client.state {
                 State::In | State::Kicked => continue,
-                State::Wants => self.rooms.join(&ask, self.now),
+                State::Wants => self.rooms.join(&ask, Sources::Memory, self.now),
                 State::Reading(past) => {
                     let past = Past {
                         gifts: past.gifts.map(|span| self.streams.past_gifts(&ask.room, span)),
                         high: past.high.map(|span| self.streams.past_chat(&ask.room, span)),
                         normal: past.normal.map(|span| self.streams.past_events(&ask.room, span)),
                     };
-                    self.rooms.join_with(&ask, past, self.now)
+                    self.rooms.join(&ask, Sources::With(&past), self.now)
                 }
             };
             match asked {
