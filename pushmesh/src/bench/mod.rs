@@ -23,6 +23,7 @@ mod clients;
 mod crew;
 mod echo;
 mod fanout;
+mod growth;
 mod jetstream;
 mod latency;
 mod load;
@@ -72,6 +73,9 @@ pub enum Bench {
         after_help = "Example:\n  pushmesh bench room\n  pushmesh bench room --connections 5000 --only loads --json\n  pushmesh bench room --quick --json\n\nExit codes: 0 all goals met, 1 one missed (--quick: never for that)."
     )]
     Room(room::Room),
+    /// What each more connection, room, pending push and membership costs, and a take-over with them
+    #[command(after_help = growth::AFTER_HELP)]
+    Growth(growth::Growth),
 }
 
 /// What all benches take.
@@ -101,6 +105,8 @@ enum Role {
     Audience,
     /// Holds bare connections
     Fanout,
+    /// Holds a share of the clients that only live
+    Crowd,
 }
 
 /// Where a bench says what it is at, and what it runs on.
@@ -137,6 +143,7 @@ impl Bench {
                 Self::Login(bench) => frame.print(&bench.common, &Box::pin(bench.measure(&frame)).await?),
                 Self::Storm(bench) => frame.print(&bench.common, &Box::pin(bench.measure(&frame)).await?),
                 Self::Room(bench) => frame.print(&bench.common, &Box::pin(bench.measure(&frame)).await?),
+                Self::Growth(bench) => frame.print(&bench.common, &Box::pin(bench.measure(&frame)).await?),
             }
         };
         // Dropped half-way it ends its processes and removes its folder.
@@ -154,6 +161,7 @@ impl BenchChild {
             Role::Clients => Ok(clients::run().await?),
             Role::Echo => Ok(echo::serve().await?),
             Role::Audience => Ok(room::serve_audience().await?),
+            Role::Crowd => Ok(growth::serve_crowd().await?),
             Role::Fanout => {
                 Ok(tokio::task::spawn_blocking(fanout::drive).await.context("the load driver panicked")??)
             }

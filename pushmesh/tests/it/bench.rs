@@ -100,3 +100,33 @@ async fn a_whole_room_is_told_and_every_frame_accounted_for() {
         assert!(peer["rss_bytes_per_idle_connection"].is_number(), "{results}");
     }
 }
+
+#[tokio::test]
+async fn growth_is_told_with_its_slopes() {
+    let results = results(&["bench", "growth"]).await;
+    for (part, sizes, services) in [
+        ("connections", 3, &["comet", "ack-retry", "group-push", "nats-server"][..]),
+        ("rooms", 3, &["comet", "room-fanout", "nats-server"]),
+        ("pending", 2, &["ack-retry", "nats-server"]),
+        ("memberships", 2, &["group-push", "nats-server"]),
+    ] {
+        let (rows, slopes) = (results[part]["rows"].as_array().unwrap(), &results[part]["slopes"]);
+        assert_eq!(rows.len(), sizes, "{part} in {results}");
+        for row in rows {
+            above_zero(row, &["size"]);
+            above_zero(&row["rss_mib"], services);
+            assert!(services.iter().all(|service| row["cpu_ms_per_s"][service].is_number()), "{part} in {results}");
+        }
+        for (of, service) in ["rss", "cpu"].into_iter().flat_map(|of| services.iter().map(move |name| (of, name))) {
+            let line = &slopes[of][service];
+            assert!(
+                ["per_one", "at_none", "r2"].iter().all(|key| line[key].is_number()),
+                "{of} of {service} in {results}"
+            );
+        }
+        if ["pending", "memberships"].contains(&part) {
+            rows.iter().for_each(|row| above_zero(row, &["stored_per_s", "loaded_rss_mib", "take_over_s"]));
+            assert!(slopes["take_over"]["per_one"].is_number(), "{part} in {results}");
+        }
+    }
+}
