@@ -3,7 +3,7 @@
 //! What counts is whether its heartbeats were heard, and that it knows by hearing them itself: the connection that
 //! carries everything else may have been well all the time.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pushmesh_membership::{Heard, Membership};
 use pushmesh_protocol::metric::comet as names;
@@ -114,26 +114,27 @@ impl Reput {
 /// What others may not have heard of us: the time from the sending of a heartbeat that came back to the return of the next.
 /// Its return would say less: a process that stands still reads late what the others heard in time.
 struct Silence {
-    heard: Heard,
+    /// When it began at the earliest: when the last heartbeat that came back was sent, or when the last silence ended, after
+    /// which everything was put again.
+    since: Instant,
     after: Duration,
 }
 
 impl Silence {
     fn new(heard: Heard, after: Duration) -> Self {
-        Self { heard, after }
+        Self { since: heard.sent, after }
     }
 
     /// Whether the heartbeat that came back `now` ends a silence that may have been too long.
     fn ends(&mut self, now: Heard) -> bool {
-        let before = std::mem::replace(&mut self.heard, now);
-        now.back.saturating_duration_since(before.sent) >= self.after
+        let is_over = now.back.saturating_duration_since(self.since) >= self.after;
+        self.since = self.since.max(if is_over { now.back } else { now.sent });
+        is_over
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
 
     fn ends<const N: usize>(heartbeats: [(u32, u32); N]) -> [bool; N] {
