@@ -1,7 +1,7 @@
 //! `pushmesh bench`: how fast the product is, beside the best that the machine can do at the same work.
 //!
 //! Every bench starts a [`mesh`] of its own, real processes with the product's defaults, and holds its clients in further
-//! processes ([`crew`] here, [`clients`] there). It measures its floor in the same run, and prints ratios beside figures,
+//! processes ([`crew`] here, [`clients`] there). All but `growth` measure their floor in the same run, and print ratios beside figures,
 //! because machines are noisy. The last line of `--json` is an object whose keys are a contract.
 //!
 //! **Another bench** is a file beside [`login`] with
