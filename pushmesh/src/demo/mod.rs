@@ -203,6 +203,11 @@ impl Demo {
         for breach in judgement.breaches.iter().chain(in_rooms) {
             eprintln!("breach: {breach}");
         }
+        for (user, trouble) in &outcome.troubles {
+            if judgement.breaches.iter().any(|breach| breach.starts_with(&format!("{user} "))) {
+                eprintln!("a client of {user} said last: {trouble}");
+            }
+        }
         let (p50_ms, p99_ms) = (percentile_ms(&judgement.latencies, 0.50), percentile_ms(&judgement.latencies, 0.99));
         let round = |ms: f64| (ms * 100.0).round() / 100.0;
         let verdict = Verdict {

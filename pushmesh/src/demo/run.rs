@@ -35,6 +35,8 @@ pub struct Outcome {
     pub logins_implied: u64,
     pub acked: u64,
     pub withdrawn: u64,
+    /// What each user's clients said last of their connections, where they had trouble.
+    pub troubles: HashMap<UserId, String>,
 }
 
 /// Where clients connect, and how they prove who they are.
@@ -274,7 +276,10 @@ impl Run {
             Report::Acked { count } => self.outcome.acked += count,
             Report::Withdrawn { .. } => self.outcome.withdrawn += 1,
             Report::LoggedIn { user } => tracing::debug!(%user, "logged in"),
-            Report::Trouble { user, text } => tracing::debug!(%user, text, "trouble"),
+            Report::Trouble { user, text } => {
+                tracing::debug!(%user, text, "trouble");
+                self.outcome.troubles.insert(user, text);
+            }
         }
         Ok(())
     }

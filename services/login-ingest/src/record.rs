@@ -193,7 +193,7 @@ mod tests {
         let event = LoginEvent::Online { login_id: minted(), device: DeviceId::new("default").unwrap() };
         assert_eq!(checked.record.event, event);
         assert_eq!(checked.record.at, NOW);
-        assert_eq!(checked.id.as_str(), "minted.on");
+        assert_eq!(checked.id.as_str(), "alice.minted.on");
         assert_eq!(checked.login_id(), Some(&minted()));
     }
 
@@ -201,14 +201,14 @@ mod tests {
     fn an_offline_keeps_what_it_lacks() {
         let event = Some(ReportedEvent::Offline(OfflineCause::Reported));
         let all = check(&Told { event, ..ONLINE }, NOW, || panic!("an offline mints nothing")).unwrap();
-        assert_eq!(all.id.as_str(), format!("alice..{NOW}.off"));
+        assert_eq!(all.id.as_str(), format!("alice..{NOW}.all-off"));
         assert_eq!(all.login_id(), None);
         let one = check(&Told { event, login_id: "l1", device: "phone", ..ONLINE }, NOW, minted).unwrap();
-        assert_eq!(one.id.as_str(), "l1.off");
+        assert_eq!(one.id.as_str(), "alice.l1.off");
         // A timeout may end nothing: it has an id of its own, and hides no later end.
         let event = Some(ReportedEvent::Offline(OfflineCause::Timeout));
         let timeout = check(&Told { event, login_id: "l1", ..ONLINE }, NOW, minted).unwrap();
-        assert_eq!(timeout.id.as_str(), format!("l1.{NOW}.off"));
+        assert_eq!(timeout.id.as_str(), format!("alice.l1.{NOW}.timeout"));
     }
 
     #[test]

@@ -65,8 +65,12 @@ async fn read_chain<T: DeserializeOwned>(
     // Asked after the reading: what has gone from the stream by now may have been missing already.
     let first = bus.stream_state(&stream).await?.first;
     let reached = history.messages.last().map_or(span.after, |last| last.sequence);
-    // The span's end was told: it was there. Too much lies before it, or it is gone, or a replica lags for long.
-    let to_end = reached >= span.upto;
+    // The span's end was told: it was there. It was read, or it is gone, or too much lies before it; or a replica lags for long:
+    // that says nothing, and is read again.
+    let to_end = reached >= span.upto || first > span.upto;
+    if !to_end && history.pending == 0 {
+        return Ok(None);
+    }
     let until = |message: &StreamMessage| message.sequence <= span.upto;
     let messages = history.messages.into_iter().take_while(until);
     // What nobody can read was passed over by the owner too.

@@ -187,6 +187,10 @@ impl Newcomer {
         if let Some(wait) = visit.penalty(std::time::Instant::now()) {
             return Err(self.penalised(shard, wait));
         }
+        // Who has gone while this waited may be back on another connection by now, which this one would replace.
+        if self.has_gone() {
+            return Err(self.leaving(None, CloseReason::Broken));
+        }
         let profile = login.heartbeat;
         let place = Place::reserve(shard, self.dialect);
         let address = shard.address(place.spot, self.dialect);
@@ -222,6 +226,14 @@ impl Newcomer {
             shard.feed(spot, &mut self.buf);
         }
         Ok((self.stream, spot))
+    }
+
+    /// Whether the socket has ended, as far as that is known already.
+    fn has_gone(&mut self) -> bool {
+        match self.stream.try_read_buf(&mut self.buf) {
+            Ok(read) => read == 0,
+            Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+        }
     }
 
     async fn read_login(

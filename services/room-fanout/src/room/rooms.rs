@@ -359,13 +359,14 @@ impl Rooms {
         self.asleep.len()
     }
 
-    /// A sleeping room in which nothing was said for so long that what is stored of it may go. By the server's clock too, which
+    /// A sleeping room without people, in which nothing was said for so long that what is stored of it may go. By the server's clock too, which
     /// stamps what the streams hold: a wrong one of ours alone must not make a room old.
     pub fn forgettable(&self, now: Millis) -> Option<RoomId> {
         let after = self.limits.forget_after.map(ms).filter(|_| self.ready)?;
         let newest = self.positions.newest.into_iter().max().unwrap_or_default();
         let is_over = |at: Millis| at.saturating_add(after) <= now.min(newest);
-        self.asleep.iter().find(|(_, at)| is_over(**at)).map(|(room, _)| room.clone())
+        let mut over = self.asleep.iter().filter(|(_, at)| is_over(**at));
+        over.find(|(room, _)| self.presence.of(room) == 0).map(|(room, _)| room.clone())
     }
 
     /// Nothing of it is stored any more: used again, it begins at zero.

@@ -15,8 +15,9 @@ use crate::{
     room::{Asked, NotRecovered, Sources},
 };
 
-/// How many readings one question waits for, where the room is read for others first, or messages go on meanwhile.
-const READS: u32 = 4;
+/// How many readings one question waits for, where the room is read for others first, or messages go on meanwhile: as many as it
+/// takes to sort out `WAITING_MAX` of which some are too far back, halving them.
+const READS: u32 = 12;
 /// Questions of one partition that wait for a reading, each for up to 512 users; of more nothing is read.
 pub const WAITING_MAX: usize = 1024;
 

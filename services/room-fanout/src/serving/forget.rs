@@ -13,6 +13,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Records removed at a time, once in `write_every`: everything else waits for it.
 const AT_ONCE: usize = 64;
 
+/// Before it is tried again, where somebody waits for it.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
+
 /// A room of which not everything is gone yet.
 pub struct Forgetting {
     room: RoomId,
@@ -23,11 +26,11 @@ pub struct Forgetting {
 
 impl Serving {
     pub(super) async fn forget_some(&mut self, now: Instant) -> Result<(), End> {
-        if self.forgetting.is_some() {
-            return self.forget_step().await;
-        }
         if !self.is_ready || now < self.next_forget {
             return Ok(());
+        }
+        if self.forgetting.is_some() {
+            return self.forget_step().await;
         }
         let Some(room) = self.rooms.forgettable(self.clock.now()) else {
             self.next_forget = now + LOOK_EVERY;
@@ -55,7 +58,9 @@ impl Serving {
     async fn forget_step(&mut self) -> Result<(), End> {
         self.check()?;
         let Some(Forgetting { room, left, rows }) = &mut self.forgetting else { return Ok(()) };
-        let some = left[left.len().saturating_sub(AT_ONCE)..].to_vec();
+        // Its own record, the first of them, alone and last.
+        let from = left.len().saturating_sub(AT_ONCE).max(usize::from(left.len() > 1));
+        let some = left[from..].to_vec();
         let removed = tokio::select! {
             biased;
             () = self.lease.lost() => return Err(End::Lost),
@@ -69,6 +74,7 @@ impl Serving {
             }
             Err(error) => {
                 tracing::warn!(partition = %self.partition, %room, %error, "could not remove what is stored of a room");
+                self.next_forget = Instant::now() + LOOK_EVERY;
             }
         }
         if left.is_empty() {
@@ -82,8 +88,16 @@ impl Serving {
     /// Somebody wants the room of which half is gone: then all of it goes first.
     pub(super) async fn forget_rest(&mut self, room: &RoomId) -> Result<(), End> {
         while self.forgetting.as_ref().is_some_and(|forgetting| forgetting.room == *room) {
+            let before = self.left_to_forget();
             self.forget_step().await?;
+            if self.left_to_forget() == before {
+                tokio::time::sleep(AGAIN_AFTER).await;
+            }
         }
         Ok(())
+    }
+
+    fn left_to_forget(&self) -> usize {
+        self.forgetting.as_ref().map_or(0, |forgetting| forgetting.left.len())
     }
 }

@@ -7,8 +7,13 @@ use pushmesh_testkit::wait_for;
 
 use crate::mesh::{Crew, LONG, Mesh, now, partition, room, user};
 
-const SETTINGS: [&str; 4] =
-    ["service.idle_after=1s", "service.write_every=100ms", "service.heads_for=100ms", "service.heads_every=100ms"];
+const SETTINGS: [&str; 5] = [
+    "service.idle_after=1s",
+    "service.write_every=100ms",
+    "service.heads_for=100ms",
+    "service.heads_every=100ms",
+    "service.forget_after=30d",
+];
 const MONTH_AND_A_DAY: Duration = Duration::from_secs(31 * 24 * 3600);
 
 /// All times in a room's own record become so much older.

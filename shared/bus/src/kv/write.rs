@@ -96,7 +96,10 @@ impl Kv {
         }
         if let Some(revision) = write.expect {
             headers.insert(header::EXPECTED_LAST_SUBJECT_SEQUENCE, revision.to_string());
-            // Said again after a lost answer, it is recognised instead of failing against itself.
+        }
+        // Said again after a lost answer, it is recognised instead of failing against itself, or undoing what somebody wrote after
+        // it; the latter only where that may be long after.
+        if write.expect.is_some() || matches!(self.patience, Patience::Until(_)) {
             headers.insert(header::MESSAGE_ID, random_token());
         }
         if write.purge {
