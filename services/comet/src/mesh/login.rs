@@ -129,8 +129,10 @@ impl Logins {
 
     async fn begin(&self, who: Newcomer, sid: Option<Token>) -> Result<Admitted, Refused> {
         let span = span::root_or_child("log in", Role::Server, None);
+        // When it came, however long the buckets take: of two connections of a device the one that came later stays.
+        let since = wall();
         let (login_id, used) = self.login_id(&who, sid).await?;
-        let session = match self.put_session(&who, login_id, wall()).await {
+        let session = match self.put_session(&who, login_id, since).await {
             Ok(session) => session,
             Err(refused) => {
                 self.forget(used.as_ref()).await;
